@@ -46,7 +46,7 @@ def check_row_length(max_length: int) -> None:
 
 
 def split_sentence(tokens: Sequence[int], limit: int, is_word_start: np.ndarray) -> list[list[int]]:
-    """Cuts an over-long sentence into pieces of at most `limit` tokens, each at a word start where the piece has one."""
+    """Cuts an over-long sentence into pieces of at most `limit` tokens, at word starts where a piece has one."""
     pieces = []
     start = 0
     while len(tokens) - start > limit:
@@ -91,7 +91,7 @@ def fill_blocks(
 def pack_best_fit(lengths: np.ndarray, row_length: int) -> list[list[int]]:
     """Packs blocks into rows by best fit, longest first, and returns the block indices of each row.
 
-    Each block goes to the open row that it leaves fullest. Ties go by index, so the result depends on the lengths alone.
+    Each block goes to the open row that it leaves fullest; the result depends on the lengths alone.
     """
     rows: list[list[int]] = []
     rows_with_space: list[list[int]] = [[] for _ in range(row_length + 1)]
