@@ -16,7 +16,8 @@ FRAME = 2  # [CLS] and [SEP]
 MIN_ROW_LENGTH = 8
 MAX_ROW_LENGTH = 2**16 - 1
 _HEADER = struct.Struct("<BH")
-_TOKEN_DTYPES = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_LENGTH_DTYPE = np.dtype("<u2")
+_TOKEN_DTYPES: dict[int, np.dtype] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 
 class Batch(NamedTuple):
@@ -126,7 +127,7 @@ def token_dtype(padded_vocab_size: int) -> np.dtype:
 
 def encode_row(blocks: Sequence[np.ndarray], dtype: np.dtype) -> bytes:
     """One row record (layout: this module's docstring) from its framed blocks."""
-    lengths = np.array([len(block) for block in blocks], "<u2")
+    lengths = np.array([len(block) for block in blocks], np.dtype("<u2"))
     return (
         _HEADER.pack(dtype.itemsize, len(blocks)) + lengths.tobytes() + np.concatenate(blocks).astype(dtype).tobytes()
     )
@@ -143,7 +144,7 @@ def row_to_arrays(record: bytes, row_length: int) -> tuple[np.ndarray, np.ndarra
     body = _HEADER.size + 2 * block_count
     if width not in _TOKEN_DTYPES or block_count == 0 or len(record) < body:
         raise ValueError("it does not begin as a row does")
-    lengths = np.frombuffer(record, "<u2", block_count, _HEADER.size).astype(np.int64)
+    lengths = np.frombuffer(record, _LENGTH_DTYPE, block_count, _HEADER.size).astype(np.int64)
     total = int(lengths.sum())
     if len(record) != body + width * total or lengths.min() == 0:
         raise ValueError(f"its {block_count} blocks claim {total} tokens, which its {len(record)} bytes do not hold")

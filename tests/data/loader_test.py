@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from absl import flags
-from tests.data.prepared_folder import LENGTH, write_folder
 
 from spanbert_jax.data.loader import Loader, heldout_batches
 from spanbert_jax.data.shards import read_prepared
 from spanbert_jax.errors import UserError
+from tests.data.prepared_folder import LENGTH, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,10 @@ def loader(folders, **changes):
 def names(batch):
     """The token that tells each row from the others."""
     return batch.tokens[:, 1].tolist()
+
+
+def flat(batches):
+    return list(itertools.chain.from_iterable(batches))
 
 
 def take(stream, count):
@@ -53,7 +57,7 @@ def test_every_epoch_has_every_row_once_in_a_new_order(folder):
 
 def test_the_seed_decides_the_order(folder):
     assert take(loader(folder), 5) == take(loader(folder), 5)
-    orders = [sum(take(loader(folder, seed=seed), 9), []) for seed in range(4)]
+    orders = [flat(take(loader(folder, seed=seed), 9)) for seed in range(4)]
     assert len({tuple(order[:9]) for order in orders}) == 4
     # Neighbouring seeds must not be the same epochs, one later.
     assert orders[0][9:18] != orders[1][:9]
@@ -63,7 +67,7 @@ def test_the_seed_decides_the_order(folder):
 def test_groups_share_out_the_very_batches_of_one_group(folder, groups):
     whole = take(loader(folder), 6)
     parts = [take(loader(folder, group=group, groups=groups), 6) for group in range(groups)]
-    assert [sum((part[step] for part in parts), []) for step in range(6)] == whole
+    assert [flat(part[step] for part in parts) for step in range(6)] == whole
 
 
 def test_resumes_under_another_number_of_groups(folder):
@@ -87,13 +91,13 @@ def test_restore_rewinds_a_running_loader(folder):
 
 def test_folders_without_weights_form_one_epoch(folder, tmp_path):
     other = write_folder(tmp_path / "b", train=(3,), heldout=(), first_token=50)
-    stream = sum(take(loader([folder, other]), 6), [])
+    stream = flat(take(loader([folder, other]), 6))
     assert sorted(stream[:12]) == sorted(stream[12:]) == [*range(10, 19), 50, 51, 52]
 
 
 def test_folders_are_mixed_by_weight(folder, tmp_path):
     other = write_folder(tmp_path / "b", train=(3,), heldout=(), first_token=50)
-    stream = sum(take(loader([folder, other], weights=(1, 3)), 27), [])
+    stream = flat(take(loader([folder, other], weights=(1, 3)), 27))
     assert sum(row >= 50 for row in stream) == 81
     assert sorted(row for row in stream if row < 50) == sorted([*range(10, 19)] * 3)
 

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
-from tests.data.prepared_folder import LENGTH, write_folder
 
 from spanbert_jax.data import shards
 from spanbert_jax.data.shards import read_prepared
 from spanbert_jax.errors import UserError
+from tests.data.prepared_folder import LENGTH, write_folder
 
 
 @pytest.fixture
