@@ -115,14 +115,9 @@ def pack_best_fit(lengths: np.ndarray, row_length: int) -> list[list[int]]:
     return rows
 
 
-def token_bytes(padded_vocab_size: int) -> int:
-    """The width of a stored token: 2 bytes while every id fits, else 4."""
-    return 2 if padded_vocab_size <= 2**16 else 4
-
-
 def token_dtype(padded_vocab_size: int) -> np.dtype:
-    """The numpy type of stored tokens for a vocabulary of this size."""
-    return _TOKEN_DTYPES[token_bytes(padded_vocab_size)]
+    """The numpy type of stored tokens: 2 bytes while every id of the vocabulary fits, else 4."""
+    return _TOKEN_DTYPES[2 if padded_vocab_size <= 2**16 else 4]
 
 
 def encode_row(blocks: Sequence[np.ndarray], dtype: np.dtype) -> bytes:

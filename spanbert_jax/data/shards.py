@@ -26,7 +26,6 @@ _FIELDS: dict[str, type] = {
     "seed": int,
     "vocab_size": int,
     "padded_vocab_size": int,
-    "special_ids": list,
     "tokenizer": dict,
     "splits": dict,
     "shards": list,
@@ -106,7 +105,6 @@ class PreparedFolder:
     seed: int
     vocab_size: int
     padded_vocab_size: int
-    special_ids: tuple[int, ...]
     tokenizer_kind: str
     tokenizer_fingerprint: str
     shards: tuple[Shard, ...]
@@ -123,12 +121,9 @@ class PreparedFolder:
 
     @functools.cached_property
     def log_unigram(self) -> np.ndarray:
-        """Log-probability of every ordinary token, float64 [V], add-one smoothed; -inf for special and padding ids."""
-        ordinary = np.arange(self.padded_vocab_size) < self.vocab_size
-        ordinary[list(self.special_ids)] = False
-        smoothed = np.where(ordinary, self.histogram + 1.0, 0.0)
-        with np.errstate(divide="ignore"):
-            return np.log(smoothed / smoothed.sum())
+        """Log-probability of every id, float64 [V]: the histogram smoothed by adding one, so finite everywhere."""
+        smoothed = self.histogram + 1.0
+        return np.log(smoothed / smoothed.sum())
 
 
 def unigram_entropy(log_unigram: np.ndarray, histogram: np.ndarray) -> float:
@@ -191,7 +186,6 @@ def _parse_metadata(path: Path, metadata: dict[str, Any]) -> PreparedFolder:
     try:
         shards = tuple(Shard(**{name: s[name] for name in Shard.__annotations__}) for s in metadata["shards"])
         histogram = np.array(metadata["token_histogram"], np.int64)
-        special_ids = tuple(int(i) for i in metadata["special_ids"])
         tokenizer = metadata["tokenizer"]
         kind, fingerprint = str(tokenizer["kind"]), str(tokenizer["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:
@@ -204,7 +198,6 @@ def _parse_metadata(path: Path, metadata: dict[str, Any]) -> PreparedFolder:
     plain = {name: metadata[name] for name in ("max_length", "packed", "seed", "vocab_size", "padded_vocab_size")}
     return PreparedFolder(
         path=path,
-        special_ids=special_ids,
         tokenizer_kind=kind,
         tokenizer_fingerprint=fingerprint,
         shards=shards,

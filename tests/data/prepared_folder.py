@@ -10,7 +10,7 @@ from spanbert_jax.data.blocks import encode_row
 from spanbert_jax.data.shards import shard_name, write_records
 
 LENGTH = 8
-PAD, UNK, CLS, SEP, MASK = range(5)
+CLS, SEP = 2, 3
 
 
 def write_folder(folder: Path, train=(5, 4), heldout=(3,), *, first_token=10, fingerprint="tiny", **changes) -> Path:
@@ -37,7 +37,6 @@ def write_folder(folder: Path, train=(5, 4), heldout=(3,), *, first_token=10, fi
         "seed": 0,
         "vocab_size": 100,
         "padded_vocab_size": 128,
-        "special_ids": [PAD, CLS, SEP, MASK],
         "tokenizer": {"kind": "wordpiece", "fingerprint": fingerprint},
         "splits": {},
         "shards": shards,
