@@ -6,6 +6,7 @@ gets the very tokenizer of its parent.
 
 import abc
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -138,6 +139,8 @@ class WordPieceTokenizer(Tokenizer):
                 "make the two agree"
             )
 
+        self._splits_at_spaces = _splits_at_spaces(self._backend)
+
     @classmethod
     def from_vocabulary(
         cls,
@@ -166,6 +169,15 @@ class WordPieceTokenizer(Tokenizer):
         epath.Path(folder, "vocab.txt").write_bytes("".join(f"{piece}\n" for piece in self._pieces).encode())
 
     def _encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        if not self._splits_at_spaces:
+            return self._encode_whole(texts)
+        # Words repeat: to give each one of a batch to the library once takes about half the time.
+        rows = [text.split(" ") for text in texts]
+        words = list(set[str]().union(*rows))
+        ids = dict(zip(words, self._encode_whole(words), strict=True))
+        return [list(itertools.chain.from_iterable(map(ids.__getitem__, row))) for row in rows]
+
+    def _encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
         return [row.ids for row in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _decode_ids(self, ids: list[int]) -> str:
@@ -243,6 +255,15 @@ def set_bert_pipeline(
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=CONTINUATION)
+
+
+def _splits_at_spaces(backend: tokenizers.Tokenizer) -> bool:
+    """Says whether a text has the ids of the parts between its spaces, as it has in BERT's own pipeline."""
+    return (
+        isinstance(backend.normalizer, normalizers.BertNormalizer)
+        and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and all(added.special for added in backend.get_added_tokens_decoder().values())
+    )
 
 
 def mend_surrogates(text: str) -> str:
