@@ -105,8 +105,10 @@ def _json_lines(lines: Iterable[str], path: str, text_field: str) -> Iterator[li
 
 
 _SENTENCE_END = re.compile(r"""[.!?:;…]["'\u201d\u2019»)\]]*$""")
-# A file whose lines hold this many sentences on average has paragraphs or documents in its lines, not sentences.
+# With this many sentences to a line on average, lines hold paragraphs or documents, not sentences.
 _SENTENCES_OF_A_PARAGRAPH = 1.5
+# Documents of one sentence are rare; headings, remarks and short paragraphs are not.
+_MOST_SHORT_DOCUMENTS = 0.05
 
 
 def guess_format(name: str, lines: list[str]) -> str:
@@ -122,8 +124,10 @@ def guess_format(name: str, lines: list[str]) -> str:
     if full[0].startswith("{") and full[0].endswith("}"):
         return "jsonl"
     blank_inside = "" in texts[texts.index(full[0]) : len(texts) - texts[::-1].index(full[-1])]
-    if sum(len(split_sentences(text)) for text in full) > _SENTENCES_OF_A_PARAGRAPH * len(full):
-        return "prose" if blank_inside or len(full) == 1 else "documents"
+    sizes = [len(split_sentences(text)) for text in full]
+    if sum(sizes) > _SENTENCES_OF_A_PARAGRAPH * len(full):
+        paragraphs = blank_inside or len(full) == 1 or sizes.count(1) > _MOST_SHORT_DOCUMENTS * len(full)
+        return "prose" if paragraphs else "documents"
     pairs = [(a, b) for a, b in itertools.pairwise(texts) if a and b]
     broken = sum(not _SENTENCE_END.search(a) and not b[0].isupper() for a, b in pairs)
     if broken > len(pairs) / 3:
