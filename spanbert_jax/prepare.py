@@ -1,11 +1,13 @@
 """Turns text into a prepared folder: `python -m spanbert_jax.prepare --input=... --tokenizer=... --output_dir=...`."""
 
+import sys
 from collections.abc import Sequence
 
 from absl import app, flags
 
 from spanbert_jax import cli
-from spanbert_jax.data.preparation import PrepareSettings, prepare
+from spanbert_jax.data.preparation import prepare
+from spanbert_jax.data.prepare_settings import PrepareSettings
 from spanbert_jax.data.summary import describe
 
 _INPUT = flags.DEFINE_string(
@@ -40,7 +42,7 @@ _WORKERS = flags.DEFINE_integer("workers", PrepareSettings.workers, "Processes; 
 _SEED = flags.DEFINE_integer("seed", PrepareSettings.seed, "Decides the order of rows within a shard.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
     """Prepares the folder and prints what it holds."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; every setting is a --flag")
@@ -58,7 +60,13 @@ def main(argv: Sequence[str]) -> None:
         workers=_WORKERS.value,
         seed=_SEED.value,
     )
-    print(describe(prepare(settings)))
+    try:
+        prepared = prepare(settings)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    print(describe(prepared))
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -53,6 +54,7 @@ def map_unordered(function: Callable[[Item], Result], items: Iterable[Item], wor
 
 def _start_worker() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the pool
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A worker whose parent was killed would wait for its next task for ever.

@@ -4,22 +4,32 @@ Both stages run over processes, survive being killed, and depend on nothing but 
 `building`); what is unfinished lives in `<output_dir>/tmp`.
 """
 
+import contextlib
+import fcntl
 import functools
 import json
 import os
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spanbert_jax.data.blocks import check_row_length, token_dtype
+from spanbert_jax.data.blocks import token_dtype
 from spanbert_jax.data.building import BuiltShard, ShardTask, build_or_keep
 from spanbert_jax.data.corpus import Corpus, is_heldout, open_corpus, read_source
 from spanbert_jax.data.pool import available_cores, map_unordered
+from spanbert_jax.data.prepare_settings import (
+    PrepareSettings,
+    check_same,
+    check_settings,
+    decisive_settings,
+    describe_source,
+)
 from spanbert_jax.data.progress import progress
 from spanbert_jax.data.shards import (
     FORMAT_VERSION,
@@ -30,30 +40,12 @@ from spanbert_jax.data.shards import (
     shard_name,
     write_json,
 )
-from spanbert_jax.data.spills import Sharding, SpillTask, chunk_documents, spill_chunk, spill_source
+from spanbert_jax.data.spills import Sharding, SpillTask, chunk_documents, spill_chunk, spill_name, spill_source
 from spanbert_jax.data.tokenizer import KINDS, Tokenizer, WordPieceTokenizer, load_tokenizer, train_tokenizer
 from spanbert_jax.errors import UserError
 
-MIN_VOCABULARY = 2048
 TRAIN, HELDOUT = "train", "heldout"
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """The flags of `prepare`; `workers` and `output_dir` alone do not decide the result."""
-
-    input: str
-    tokenizer: str
-    output_dir: str
-    max_length: int = 512
-    format: str = "auto"
-    text_field: str = "text"
-    vocab_size: int = 8192
-    heldout_fraction: float = 0.02
-    nopack: bool = False
-    shards: int = 16
-    workers: int = 0
-    seed: int = 0
+_TRAINED_ON = "trained_on.json"
 
 
 def prepare(settings: PrepareSettings) -> PreparedFolder:
@@ -61,86 +53,55 @@ def prepare(settings: PrepareSettings) -> PreparedFolder:
 
     Raises `UserError` for input that cannot be used, and where the folder holds another preparation.
     """
-    _check(settings)
+    check_settings(settings)
     folder = Path(settings.output_dir)
     corpus = open_corpus(settings.input, format=settings.format, text_field=settings.text_field)
-    decisive = _decisive_settings(settings, corpus)
+    decisive = decisive_settings(settings, corpus)
     unfinished = folder / "tmp"
     if (folder / METADATA).exists():
         prepared = read_prepared(folder, verify=True)
-        _check_same(prepared.metadata.get("settings"), decisive, folder)
+        check_same(prepared.metadata.get("settings"), decisive, folder)
+        print(f"{folder} is already prepared with these settings", file=sys.stderr)
         shutil.rmtree(unfinished, ignore_errors=True)
         return prepared
-    _begin(folder, unfinished, decisive)
-    workers = settings.workers or available_cores()
-    tokenizer = _keep_tokenizer(unfinished / "tokenizer", settings, corpus)
-    spills, reading = _tokenise(corpus, unfinished, tokenizer, settings, workers)
-    built = _build(folder, unfinished, spills, tokenizer, settings, workers)
-    metadata = _metadata(built, reading, tokenizer, settings, corpus, decisive)
-    for file in (unfinished / "tokenizer").iterdir():
-        with disk_errors(file.name):
-            shutil.copyfile(file, folder / file.name)
-    write_json(folder / METADATA, metadata)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    with _begin(folder, unfinished, decisive):
+        workers = settings.workers or available_cores()
+        tokenizer = _keep_tokenizer(unfinished / "tokenizer", settings, corpus)
+        spills, reading = _tokenise(corpus, unfinished, tokenizer, settings, workers)
+        _check_trained_on(unfinished, spills, folder)
+        built = _build(folder, unfinished, spills, tokenizer, settings, workers)
+        metadata = _metadata(built, reading, tokenizer, settings, corpus, decisive)
+        for file in (unfinished / "tokenizer").iterdir():
+            with disk_errors(file.name):
+                shutil.copyfile(file, folder / file.name)
+        write_json(folder / METADATA, metadata)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return read_prepared(folder)
 
 
-def _check(settings: PrepareSettings) -> None:
-    check_row_length(settings.max_length)
-    if "://" in settings.output_dir:
-        raise UserError(
-            f"--output_dir={settings.output_dir}: shards are written to local disks only; give a local folder and copy "
-            "it afterwards"
-        )
-    if not 0 <= settings.heldout_fraction < 1:
-        raise UserError(f"--heldout_fraction={settings.heldout_fraction}: expected at least 0 and less than 1")
-    if settings.shards < 1:
-        raise UserError(f"--shards={settings.shards}: expected at least 1")
-    if settings.workers < 0:
-        raise UserError(f"--workers={settings.workers}: expected at least 1, or 0 for one on every core")
-    if settings.tokenizer in KINDS and settings.vocab_size < MIN_VOCABULARY:
-        raise UserError(f"--vocab_size={settings.vocab_size}: expected at least {MIN_VOCABULARY} pieces")
-
-
-def _decisive_settings(settings: PrepareSettings, corpus: Corpus) -> dict[str, Any]:
-    """What decides the bytes of the result, in the form that two runs compare, wherever corpus and folder lie."""
-    decisive = {name: value for name, value in asdict(settings).items() if name not in ("output_dir", "workers")}
-    decisive["input"] = _describe(corpus)["input"]
-    if settings.tokenizer not in KINDS:
-        decisive["tokenizer"] = load_tokenizer(settings.tokenizer).fingerprint()
-        del decisive["vocab_size"]
-    return json.loads(json.dumps(decisive | {"format_version": FORMAT_VERSION}))
-
-
-def _describe(corpus: Corpus) -> dict[str, Any]:
-    """The corpus for `metadata.json`; of a path its last part only, since where it lies decides nothing."""
-    names = [spec if ":" in spec else os.path.basename(os.path.abspath(spec)) for spec in corpus.specs]
-    formats = [corpus.formats[spec] for spec in corpus.specs]
-    return corpus.describe() | {"input": names, "formats": formats}
-
-
-def _check_same(before: Any, decisive: dict[str, Any], folder: Path) -> None:
-    before = before if isinstance(before, dict) else {}
-    for name, value in decisive.items():
-        if before.get(name) != value:
-            raise UserError(
-                f"--output_dir={folder} holds a preparation with other settings: --{name} was {before.get(name)!r}, "
-                f"now it is {value!r}; use another --output_dir or delete this one"
-            )
-
-
-def _begin(folder: Path, unfinished: Path, decisive: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def _begin(folder: Path, unfinished: Path, decisive: dict[str, Any]) -> Iterator[None]:
+    """Takes the folder for this process, if it is free and holds nothing that these settings would not give."""
     note = unfinished / "settings.json"
     try:
         if note.exists():
-            _check_same(json.loads(note.read_text(encoding="utf-8")), decisive, folder)
+            check_same(json.loads(note.read_text(encoding="utf-8")), decisive, folder)
         elif any(folder.glob("*.array_record")):
             raise UserError(f"--output_dir={folder} holds shards of unknown settings; give a new or empty folder")
         for part in ("spills", "notes"):
             (unfinished / part).mkdir(parents=True, exist_ok=True)
+        lock = (unfinished / "lock").open("w")
     except OSError as error:
         raise UserError(f"--output_dir={folder}: cannot be used ({error.strerror}); give another folder") from None
-    write_json(note, decisive)
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--output_dir={folder}: another prepare is at work in it; wait for it to end") from None
+        for abandoned in folder.glob("**/*.partial"):
+            shutil.rmtree(abandoned) if abandoned.is_dir() else abandoned.unlink()
+        write_json(note, decisive)
+        yield
 
 
 def _keep_tokenizer(folder: Path, settings: PrepareSettings, corpus: Corpus) -> Tokenizer:
@@ -149,8 +110,10 @@ def _keep_tokenizer(folder: Path, settings: PrepareSettings, corpus: Corpus) -> 
         return load_tokenizer(folder)
     if settings.tokenizer in KINDS:
         with progress(f"training a {settings.tokenizer} tokenizer", None, "documents read") as advance:
-            texts = _training_sentences(corpus, settings.heldout_fraction, advance)
+            chunks: list[str] = []
+            texts = _training_sentences(corpus, settings.heldout_fraction, chunks, advance)
             tokenizer = train_tokenizer(settings.tokenizer, texts, settings.vocab_size)
+        write_json(folder.with_name(_TRAINED_ON), sorted(chunks))
     else:
         tokenizer = load_tokenizer(settings.tokenizer)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
@@ -161,11 +124,29 @@ def _keep_tokenizer(folder: Path, settings: PrepareSettings, corpus: Corpus) -> 
     return load_tokenizer(folder)
 
 
-def _training_sentences(corpus: Corpus, heldout_fraction: float, advance: Any) -> Iterator[str]:
-    for document in corpus:
-        advance(1)
-        if not is_heldout(document.identity, heldout_fraction):
-            yield from document.sentences
+def _training_sentences(
+    corpus: Corpus, heldout_fraction: float, chunks: list[str], advance: Callable[[int], None]
+) -> Iterator[str]:
+    """Sentences of the training split; adds to `chunks` what the chunks of the whole corpus will be named."""
+    for source in corpus.sources:
+        for chunk in chunk_documents(read_source(source)):
+            chunks.append(spill_name(chunk))
+            advance(len(chunk))
+            for document in chunk:
+                if not is_heldout(document.identity, heldout_fraction):
+                    yield from document.sentences
+    if not chunks:
+        raise corpus.empty_error()
+
+
+def _check_trained_on(unfinished: Path, spills: list[str], folder: Path) -> None:
+    """Refuses a tokenizer that an earlier run learned from other text than there is now."""
+    note = unfinished / _TRAINED_ON
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != spills:
+        raise UserError(
+            f"--output_dir={folder}: the corpus has changed since its tokenizer was trained; delete the folder and run "
+            "the same command again"
+        )
 
 
 def _tokenise(
@@ -258,7 +239,7 @@ def _metadata(
             "kind": "wordpiece" if isinstance(tokenizer, WordPieceTokenizer) else "sentencepiece",
             "fingerprint": tokenizer.fingerprint(),
         },
-        "source": _describe(corpus),
+        "source": describe_source(corpus),
         "settings": decisive,
         "reading": dict(sorted(reading.items())),
         "splits": splits,

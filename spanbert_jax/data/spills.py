@@ -108,9 +108,12 @@ def write_spill(folder: Path, documents: Sequence[Document], tokenizer: Tokenize
         bodies.append(body)
         offset += len(body)
     header = json.dumps({"sections": table}).encode()
-    partial = folder / f"{name}.{os.getpid()}"
-    partial.write_bytes(b"".join([_HEADER_LENGTH.pack(len(header)), header, *bodies]))
-    os.replace(partial, folder / name)
+    partial = folder / f"{name}.{os.getpid()}.partial"
+    try:
+        partial.write_bytes(b"".join([_HEADER_LENGTH.pack(len(header)), header, *bodies]))
+        os.replace(partial, folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
     return name
 
 

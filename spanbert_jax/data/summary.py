@@ -17,6 +17,10 @@ _LINES = {
 }
 
 
+def _cut(prepared: PreparedFolder) -> list[tuple[str, int]]:
+    return [(name, n) for name, n in prepared.metadata["reading"].items() if n and name != "documents"]
+
+
 def describe(prepared: PreparedFolder) -> str:
     """A table of both splits, then the vocabulary and what reading the corpus cut or mended."""
     splits = prepared.metadata["splits"]
@@ -28,7 +32,7 @@ def describe(prepared: PreparedFolder) -> str:
             rows.append((label, train, heldout))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [f"{label:<{widths[0]}}  {train:>{widths[1]}}  {heldout:>{widths[2]}}" for label, train, heldout in rows]
-    cuts = [f"while reading, {name.replace('_', ' ')}: {n:,}" for name, n in prepared.metadata["reading"].items() if n]
+    cuts = [f"while reading, {name.replace('_', ' ')}: {n:,}" for name, n in _cut(prepared)]
     if not splits["heldout"].get("rows"):
         cuts.append("nothing is held out, so evaluation will have no rows; --heldout_fraction sets the share")
     entropy = unigram_entropy(prepared.log_unigram, prepared.histogram)

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-from spanbert_jax.data import building, spills
+from spanbert_jax.data import building, preparation, spills
 from spanbert_jax.data.blocks import row_to_arrays
-from spanbert_jax.data.preparation import PrepareSettings, prepare
+from spanbert_jax.data.preparation import prepare
+from spanbert_jax.data.prepare_settings import PrepareSettings
 from spanbert_jax.data.summary import describe
 from spanbert_jax.errors import UserError
 
@@ -156,9 +157,10 @@ def test_the_seed_decides_the_order_of_rows_and_nothing_else(base, finished, tmp
         assert sorted(rows) == sorted(others)
 
 
-def test_a_finished_folder_is_left_as_it_is(base, finished):
+def test_a_finished_folder_is_left_as_it_is(base, finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in Path(base.output_dir).iterdir()}
     assert prepare(base).shards == finished.shards
+    assert "is already prepared with these settings" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in Path(base.output_dir).iterdir()} == before
 
 
@@ -193,6 +195,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(base, tmp_path):
     assert not (killed / "metadata.json").exists()
     kept = {path.name: path.stat().st_ino for path in sorted(killed.glob("train-*.array_record"))[:4]}
     assert len(kept) == 4
+    (killed / "train-00090-of-00096.array_record.123.partial").write_bytes(b"half a shard")
     with pytest.raises(UserError, match="--seed was 0, now it is 1"):
         prepare(replace(many, output_dir=str(killed), seed=1))
     prepare(replace(many, output_dir=str(killed)))
@@ -254,12 +257,12 @@ def test_a_shard_damaged_since_the_kill_is_built_anew(base, finished, tmp_path, 
     assert files(tmp_path / "out") == files(base.output_dir)
 
 
-def test_a_trained_tokenizer_learns_from_the_training_split(tmp_path):
+def settings_with_training(tmp_path):
     rng = random.Random(3)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 7))) for _ in range(2500)]
     documents = [[" ".join(rng.choices(words, k=8)) for _ in range(4)] for _ in range(400)]
     write_documents(tmp_path / "corpus.txt", documents)
-    settings = PrepareSettings(
+    return PrepareSettings(
         input=str(tmp_path / "corpus.txt"),
         tokenizer="wordpiece",
         output_dir=str(tmp_path / "out"),
@@ -268,6 +271,10 @@ def test_a_trained_tokenizer_learns_from_the_training_split(tmp_path):
         shards=2,
         workers=1,
     )
+
+
+def test_a_trained_tokenizer_is_part_of_the_folder(tmp_path):
+    settings = settings_with_training(tmp_path)
     prepared = prepare(settings)
     assert prepared.vocab_size == prepared.padded_vocab_size == 2048
     assert (tmp_path / "out/tokenizer.json").exists()
@@ -278,6 +285,32 @@ def test_a_trained_tokenizer_learns_from_the_training_split(tmp_path):
         prepare(replace(settings, vocab_size=3000))
 
 
+def test_a_tokenizer_learns_from_the_training_split_alone(tmp_path, monkeypatch):
+    settings = replace(settings_with_training(tmp_path), heldout_fraction=0.3)
+    learned = []
+    real = preparation.train_tokenizer
+
+    def train(kind, texts, vocab_size):
+        learned.extend(texts)
+        return real(kind, learned, vocab_size)
+
+    monkeypatch.setattr(preparation, "train_tokenizer", train)
+    prepared = prepare(settings)
+    assert len(learned) == prepared.metadata["splits"]["train"]["sentences"] < 1300
+
+
+def test_a_tokenizer_of_text_that_changed_since_the_kill_is_refused(tmp_path, monkeypatch):
+    settings = settings_with_training(tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, building, "_histogram", 1)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(settings)
+    with (tmp_path / "corpus.txt").open("a") as file:
+        file.write("\n\nOne more.")
+    with pytest.raises(UserError, match="the corpus has changed since its tokenizer was trained"):
+        prepare(settings)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -285,6 +318,7 @@ def test_a_trained_tokenizer_learns_from_the_training_split(tmp_path):
         ({"tokenizer": "/no/such/vocab.txt"}, "/no/such/vocab.txt"),
         ({"max_length": 2}, "--max_length=2: no sentence fits"),
         ({"heldout_fraction": 1.0}, "--heldout_fraction=1.0"),
+        ({"tokenizer": "wordpeice"}, r"--tokenizer=wordpeice: .*did you mean wordpiece\?"),
         ({"shards": 0}, "--shards=0"),
         ({"workers": -1}, "--workers=-1"),
         ({"tokenizer": "bpe", "vocab_size": 100}, "--vocab_size=100: expected at least 2048"),
@@ -327,6 +361,19 @@ def test_an_output_dir_that_is_a_file_is_refused(base, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"--output_dir={tmp_path}/file: cannot be used"):
         prepare(replace(base, output_dir=str(tmp_path / "file")))
+
+
+def test_two_preparations_do_not_meet_in_a_folder(base, tmp_path, monkeypatch):
+    settings = replace(base, output_dir=str(tmp_path / "out"))
+
+    def meanwhile(task):
+        with pytest.raises(UserError, match="another prepare is at work in it"):
+            prepare(settings)
+        raise UserError("seen")
+
+    monkeypatch.setattr(preparation, "build_or_keep", meanwhile)
+    with pytest.raises(UserError, match="seen"):
+        prepare(settings)
 
 
 def test_a_full_disk_keeps_finished_shards(base, finished, tmp_path, monkeypatch):
