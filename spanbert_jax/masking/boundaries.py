@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from spanbert_jax.masking.config import MaskingConfig
-from spanbert_jax.masking.spans import Words
 
 
 class Runs(NamedTuple):

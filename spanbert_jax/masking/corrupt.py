@@ -22,9 +22,9 @@ def random_token_table(vocabulary: Vocabulary, config: MaskingConfig) -> jax.Arr
     return jnp.cumsum((shares * 2.0**31).astype(jnp.uint32))
 
 
-def draw_tokens(key: jax.Array, shape: tuple[int, ...], table: jax.Array) -> jax.Array:
-    """Draws token ids, int32, each by inverse CDF over `table [V]`; no array of `shape` by V exists."""
-    drawn = uniform_integers(jax.random.bits(key, shape), table[-1])
+def draw_tokens(bits: jax.Array, table: jax.Array) -> jax.Array:
+    """Turns uniform `bits` (uint32) into token ids by inverse CDF over `table [V]`, without an array of theirs by V."""
+    drawn = uniform_integers(bits, table[-1])
     return jnp.searchsorted(table, drawn, side="right").astype(jnp.int32)
 
 
@@ -36,10 +36,10 @@ def corrupt_targets(
     [MASK], random or unchanged is drawn once per run, so that a span is hidden or shown as a whole (section 3.1), or
     per token by config; a random token is always drawn anew for each token.
     """
-    kind_key, token_key = jax.random.split(key)
-    kind = jax.random.uniform(kind_key, targets.shape)  # [K]
+    kind_bits, token_bits = jax.random.bits(key, (2, *targets.shape))
+    kind = (kind_bits >> 8).astype(jnp.float32) * 2.0**-24  # [K], in [0, 1)
     if config.replacement_unit == "run":
         kind = kind[runs.first]
-    drawn = draw_tokens(token_key, targets.shape, table)
+    drawn = draw_tokens(token_bits, table)
     shown = jnp.where(kind < 1.0 - config.keep_share, drawn, targets)
     return jnp.where(kind < config.mask_share, mask_id, shown)

@@ -59,14 +59,18 @@ def length_distribution(config: MaskingConfig) -> np.ndarray:
 
 
 def draw_lengths(key: jax.Array, shape: tuple[int, ...], config: MaskingConfig) -> jax.Array:
-    """Draws span lengths in words, int32, by inverse CDF in 31-bit integers."""
-    bits = jax.random.bits(key, shape) >> 1
+    """Draws span lengths in words, int32."""
+    return _lengths(jax.random.bits(key, shape), config)
+
+
+def _lengths(bits: jax.Array, config: MaskingConfig) -> jax.Array:
+    """Turns uniform bits (uint32) into lengths by inverse CDF, in integers: off by 2**-32 at most."""
     thresholds = np.round(np.cumsum(length_distribution(config))[:-1] * 2**31).astype(np.uint32)
-    return 1 + jnp.sum(bits[..., None] >= thresholds, axis=-1, dtype=jnp.int32)
+    return 1 + jnp.sum(bits[..., None] >> 1 >= thresholds, axis=-1, dtype=jnp.int32)
 
 
 def draws_per_round(slots: int, length: int, config: MaskingConfig) -> int:
-    """How many spans to draw at once for `slots` targets in rows of `length`; speed depends on it, results' law does not.
+    """How many spans to draw at once for `slots` targets in rows of `length`; it decides speed, not what is drawn.
 
     Sized so that a row of one-token words, which needs the most spans, almost never wants a second round.
     """
@@ -97,11 +101,11 @@ def choose_spans(key: jax.Array, words: Words, budget: jax.Array, draws: int, co
 
 def draw_spans(key: jax.Array, candidates: jax.Array, draws: int, config: MaskingConfig) -> tuple[jax.Array, jax.Array]:
     """Draws `draws` spans: their anchors, uniform over the `candidates [L]` (bool), and their lengths in words."""
-    length_key, anchor_key = jax.random.split(key)
+    length_bits, anchor_bits = jax.random.bits(key, (2, draws))
     rank = jnp.cumsum(candidates, dtype=jnp.int32)  # [L]
-    drawn_ranks = uniform_integers(jax.random.bits(anchor_key, (draws,)), rank[-1]).astype(jnp.int32)
+    drawn_ranks = uniform_integers(anchor_bits, rank[-1]).astype(jnp.int32)
     anchors = jnp.searchsorted(rank, drawn_ranks, side="right")
-    return anchors, draw_lengths(length_key, (draws,), config)
+    return anchors, _lengths(length_bits, config)
 
 
 def _mask_round(
@@ -154,11 +158,12 @@ def _smallest(keys: jax.Array, eligible: jax.Array, count: jax.Array) -> jax.Arr
     """
     bits = (keys.size * LARGEST_ROUND - 1).bit_length()
     keys = jnp.where(eligible, keys, 2**bits)
-    threshold = jnp.int32(0)
-    for bit in reversed(range(bits)):
-        higher = threshold + 2**bit
-        threshold = jnp.where(jnp.sum(keys < higher, dtype=jnp.int32) < count, higher, threshold)
-    return keys <= threshold
+
+    def halve(i: jax.Array, threshold: jax.Array) -> jax.Array:
+        higher = threshold + (2 ** (bits - 1) >> i)
+        return jnp.where(jnp.sum(keys < higher, dtype=jnp.int32) < count, higher, threshold)
+
+    return keys <= jax.lax.fori_loop(0, bits, halve, jnp.int32(0))
 
 
 def _drop_cut_word(masked: jax.Array, words: Words) -> jax.Array:
