@@ -94,10 +94,14 @@ def _in_fresh_process(function: Callable[..., float], *arguments: Any) -> float:
         return executor.submit(function, *arguments).result()
 
 
-def _run_original(reference_dir: str, cores: list[int], vocab: str, text: str, output: str) -> float:
+def _pin(cores: list[int]) -> None:
     os.sched_setaffinity(0, cores)
-    # What its pool of processes counts on: the modules below exist in memory only.
+    # Workers that fork import nothing, and the original's modules, put together below, exist in memory only.
     multiprocessing.set_start_method("fork", force=True)
+
+
+def _run_original(reference_dir: str, cores: list[int], vocab: str, text: str, output: str) -> float:
+    _pin(cores)
     _import_original_tokenization(reference_dir, vocab)
     sys.path.insert(0, os.path.join(reference_dir, "pretraining"))
     script = importlib.import_module("bpe_tokenize")
@@ -127,11 +131,11 @@ def _import_original_tokenization(reference_dir: str, vocab: str) -> None:
 
 
 def _run_ours(cores: list[int], vocab: str, text: str, output: str) -> float:
-    os.sched_setaffinity(0, cores)
+    _pin(cores)
     start = time.perf_counter()
     tokenizer = load_tokenizer(vocab)
     with open(text, encoding="utf-8") as lines, open(output, "wb") as out:
-        batches = _batches(lines)
+        batches = _batches(lines, CHUNK_CHARACTERS // len(cores))
         if len(cores) == 1:
             out.writelines(_to_bytes(tokenizer, batch) for batch in batches)
         else:
@@ -140,13 +144,13 @@ def _run_ours(cores: list[int], vocab: str, text: str, output: str) -> float:
     return time.perf_counter() - start
 
 
-def _batches(lines: Iterable[str]) -> Iterator[list[str]]:
+def _batches(lines: Iterable[str], characters: int) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for line in lines:
         batch.append(line.strip())
         size += len(line)
-        if size >= CHUNK_CHARACTERS:
+        if size >= characters:
             yield batch
             batch, size = [], 0
     yield batch

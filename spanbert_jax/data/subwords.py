@@ -206,7 +206,8 @@ class SentencePieceTokenizer(Tokenizer):
                 "copy it again or train one"
             ) from None
         starts = [piece.startswith(WORD_MARK) for piece in pieces]
-        if not any(starts) and any(piece.endswith(WORD_MARK) for piece in pieces):
+        longer = [piece for piece in pieces if piece.strip(WORD_MARK)]
+        if any(p.endswith(WORD_MARK) for p in longer) and not any(p.startswith(WORD_MARK) for p in longer):
             raise UserError(
                 f"{origin}: it marks the end of words (treat_whitespace_as_suffix); span masking needs a model that "
                 "marks their start: train it without that option"
