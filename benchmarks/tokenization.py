@@ -28,15 +28,17 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from spanbert_jax import cli
 from spanbert_jax.data.tokenizer import Tokenizer, load_tokenizer
+from spanbert_jax.errors import UserError
 
 _REFERENCE = flags.DEFINE_string("reference_dir", None, "Folder of the original's repository.", required=True)
 _VOCAB = flags.DEFINE_string("vocab", None, "BERT's cased vocab.txt, used by both sides.", required=True)
@@ -48,11 +50,18 @@ ROUNDS = 3
 CHUNK_CHARACTERS = 2**20  # what `prepare` hands to the tokenizer at once
 
 
-def main(_: list[str]) -> None:
+def main(_: Sequence[str]) -> None:
     """Prints both speeds and their ratio."""
     allowed = sorted(os.sched_getaffinity(0))
     if _CORES.value > len(allowed):
-        sys.exit(f"error: --cores={_CORES.value}: this machine gives {len(allowed)}; ask for at most that many")
+        raise UserError(f"--cores={_CORES.value}: this machine gives {len(allowed)}; ask for at most that many")
+    if not pathlib.Path(_REFERENCE.value, "pretraining", "bpe_tokenize.py").exists():
+        raise UserError(
+            f"--reference_dir={_REFERENCE.value}: no pretraining/bpe_tokenize.py there; clone SpanBERT's code"
+        )
+    if _INPUT.value and not pathlib.Path(_INPUT.value).is_file():
+        raise UserError(f"--input={_INPUT.value}: no such file; give text with one sentence a line")
+    tokenizer = load_tokenizer(_VOCAB.value)
     cores = allowed[: _CORES.value]
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder, "text.txt")
@@ -65,7 +74,7 @@ def main(_: list[str]) -> None:
             arguments = (cores, _VOCAB.value, str(text), str(outputs["ours"]))
             seconds["ours"].append(_in_fresh_process(_run_ours, *arguments))
         report = _report(text.read_bytes(), seconds, cores)
-        report["identical_lines"] = _identical_lines(load_tokenizer(_VOCAB.value), *outputs.values())
+        report["identical_lines"] = _identical_lines(tokenizer, *outputs.values())
     print("            s (median)    MB/s    lines/s")
     for side in ("original", "ours"):
         row = report[side]
@@ -213,4 +222,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -93,6 +93,7 @@ CUTS = [
     ("a\ta\u00a0a\u3000a\na\r\na", ["a", "a", "a", "a", "a", "a"]),
     ("a\x00\x1c\u200bb",  ["a", "##b"]),                    # control characters vanish
     ("  a   a ",         ["a", "a"]),
+    ("a [MASK]a",        ["a", "[", "MASK", "]", "a"]),     # spelled out, not swallowed
     ("a🙂 a",            ["[UNK]", "a"]),
     ("a" + 99 * "b",     ["a"] + 99 * ["##b"]),
     ("a" + 100 * "b",    ["[UNK]"]),                        # BERT gives up beyond 100 characters
@@ -120,6 +121,13 @@ def test_a_file_of_another_pipeline_is_followed():
     backend = json.loads(serialized(WordPieceTokenizer.from_vocabulary([*PIECES, "a a"], "v")))
     tokenizer = WordPieceTokenizer(json.dumps({**backend, "pre_tokenizer": None, "normalizer": None}))
     assert pieces_of(tokenizer, "a a") == ["a a"]
+
+
+def test_an_added_token_may_span_spaces():
+    backend = json.loads(serialized(WordPieceTokenizer.from_vocabulary([*PIECES, "a the"], "v")))
+    added = {**backend["added_tokens"][0], "id": len(PIECES), "content": "a the", "special": False}
+    tokenizer = WordPieceTokenizer(json.dumps({**backend, "added_tokens": [*backend["added_tokens"], added]}))
+    assert pieces_of(tokenizer, "a the a") == ["a the", "a"]
 
 
 def serialized(tokenizer: WordPieceTokenizer) -> str:
@@ -322,13 +330,13 @@ def test_an_uncased_tokenizer_file_stays_uncased(tmp_path):
 
 def test_a_stored_length_limit_does_not_cut_text(wordpiece, tmp_path):
     backend = json.loads(serialized(wordpiece))
-    backend["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    backend["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
     backend["padding"] = {
         "strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None,
         "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
     }  # fmt: skip
     (tmp_path / "tokenizer.json").write_text(json.dumps(backend))
-    assert load_tokenizer(tmp_path).encode("a a a a a") == [8] * 5
+    assert load_tokenizer(tmp_path).encode("unaffable") == [5, 6, 7]
     assert load_tokenizer(tmp_path).encode("a") == [8]
 
 
