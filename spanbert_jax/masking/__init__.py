@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from spanbert_jax.errors import UserError
 from spanbert_jax.masking import boundaries, corrupt, schemes, spans
 from spanbert_jax.masking.config import MaskingConfig, Vocabulary
+from spanbert_jax.masking.integers import running_sum
 
 __all__ = ["MaskedBatch", "MaskingConfig", "Vocabulary", "mask_batch"]
 
@@ -70,7 +71,7 @@ def mask_batch(
         span_key, corruption_key = jax.random.split(jax.random.fold_in(key, row))
         words = spans.find_words(tokens, segments, vocabulary, config)
         masked = schemes.choose_targets(span_key, words, config, rate=traced_rate)  # [L]
-        rank = jnp.cumsum(masked, dtype=jnp.int32)
+        rank = running_sum(masked)
         runs = boundaries.find_runs(rank, words.breaks, schemes.target_slots(length, config))
         targets = jnp.where(runs.used, tokens[runs.positions], 0)  # [K]
         shown = corrupt.corrupt_targets(corruption_key, targets, runs, table, vocabulary.mask_id, config)

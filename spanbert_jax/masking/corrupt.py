@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from spanbert_jax.masking.boundaries import Runs
 from spanbert_jax.masking.config import MaskingConfig, Vocabulary
-from spanbert_jax.masking.draws import uniform_integers
+from spanbert_jax.masking.integers import uniform_integers
 
 
 def random_token_table(vocabulary: Vocabulary, config: MaskingConfig) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spanbert_jax.masking.config import MaskingConfig, Vocabulary
-from spanbert_jax.masking.draws import uniform_integers
+from spanbert_jax.masking.integers import running_sum, uniform_integers
 
 # Draws in a round: whole multiples of this many, which are unrolled together.
 UNROLL = 8
@@ -43,7 +43,7 @@ def find_words(tokens: jax.Array, segments: jax.Array, vocabulary: Vocabulary, c
     joined = ordinary[1:] & ordinary[:-1] & (segments[1:] == segments[:-1])
     breaks = jnp.concatenate([jnp.ones(1, bool), ~joined])
     starts = ordinary & (vocabulary.is_word_start[tokens] | breaks)
-    numbers = jnp.cumsum(starts + config.max_span_words * breaks, dtype=jnp.int32)
+    numbers = running_sum(starts + config.max_span_words * breaks)
     return Words(ordinary, breaks, starts, numbers)
 
 
@@ -102,7 +102,7 @@ def choose_spans(key: jax.Array, words: Words, budget: jax.Array, draws: int, co
 def draw_spans(key: jax.Array, candidates: jax.Array, draws: int, config: MaskingConfig) -> tuple[jax.Array, jax.Array]:
     """Draws `draws` spans: their anchors, uniform over the `candidates [L]` (bool), and their lengths in words."""
     length_bits, anchor_bits = jax.random.bits(key, (2, draws))
-    rank = jnp.cumsum(candidates, dtype=jnp.int32)  # [L]
+    rank = running_sum(candidates)  # [L]
     drawn_ranks = uniform_integers(anchor_bits, rank[-1]).astype(jnp.int32)
     anchors = jnp.searchsorted(rank, drawn_ranks, side="right")
     return anchors, _lengths(length_bits, config)
@@ -133,7 +133,7 @@ def _reject(first_words: jax.Array, lengths: jax.Array) -> jax.Array:
         inside = _within(first_words, first_words[i], lengths[i]) & (places > i)
         return jnp.where(inside, 0, lengths)
 
-    return jax.lax.fori_loop(0, lengths.size, settle, lengths, unroll=UNROLL)
+    return jax.lax.fori_loop(0, lengths.size, settle, lengths)
 
 
 def _first_cover(numbers: jax.Array, first_words: jax.Array, lengths: jax.Array) -> jax.Array:

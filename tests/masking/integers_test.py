@@ -1,7 +1,8 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from spanbert_jax.masking.draws import uniform_integers
+from spanbert_jax.masking.integers import running_sum, uniform_integers
 
 
 def test_is_the_high_word_of_the_exact_product():
@@ -11,3 +12,9 @@ def test_is_the_high_word_of_the_exact_product():
         expected = [int(bit) * bound >> 32 for bit in bits]
         found = uniform_integers(jnp.asarray(bits, jnp.uint32), jnp.asarray(bound, jnp.uint32))
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("length", [1, 3, 128, 500])
+def test_running_sum_is_numpys(length: int):
+    values = np.random.default_rng(length).integers(0, 12, length)
+    np.testing.assert_array_equal(running_sum(jnp.asarray(values)), np.cumsum(values))
