@@ -64,6 +64,7 @@ def mask_batch(
         )
     if rows is None:
         rows = jnp.arange(batch_size, dtype=jnp.int32)
+    vocabulary = jax.tree.map(jnp.asarray, vocabulary)
     table = corrupt.random_token_table(vocabulary, config)  # [V]
     traced_rate = None if rate is None else jnp.asarray(rate, jnp.float32)
 
