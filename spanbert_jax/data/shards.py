@@ -152,7 +152,7 @@ def read_prepared(
             f"data.length={expected_length}, but the rows of {path} have {prepared.max_length} slots; set "
             f"data.length={prepared.max_length} or prepare a folder with --max_length={expected_length}"
         )
-    if expected_vocab_size is not None and expected_vocab_size not in (prepared.vocab_size, prepared.padded_vocab_size):
+    if expected_vocab_size is not None and expected_vocab_size != prepared.vocab_size:
         raise UserError(
             f"model.vocab_size={expected_vocab_size}, but {path} was prepared with a vocabulary of "
             f"{prepared.vocab_size} pieces; set model.vocab_size={prepared.vocab_size} or name another data.sources"

@@ -43,6 +43,7 @@ class TrainingConfig:
       log_every: updates between lines of training metrics.
       eval_every: updates between evaluations on the held-out split; there is always one at the end.
       eval_rows: held-out rows that an evaluation reads, at most.
+      eval_mask_rate: share of their tokens that is masked, whatever training masks, so that runs compare.
       checkpoint_every: updates between checkpoints; there is always one at the end.
       keep_checkpoints: newest checkpoints kept, beside the best by evaluation loss.
       profile_steps: updates to trace with the profiler, from the tenth after the start; 0 traces none.
@@ -53,6 +54,7 @@ class TrainingConfig:
     log_every: int = 100
     eval_every: int = 10_000
     eval_rows: int = 4096
+    eval_mask_rate: float = 0.15
     checkpoint_every: int = 10_000
     keep_checkpoints: int = 2
     profile_steps: int = 0

@@ -1,5 +1,6 @@
 """Pre-training put together: model, optimizer, mesh and jitted steps around the loop."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Mapping
@@ -163,8 +164,9 @@ def _evaluator(
         jax.device_put(np.arange(batch_size, dtype=np.int32) + batch_size * index, batch_sharding(mesh))
         for index in range(len(global_batches))
     ]
+    masking = dataclasses.replace(config.masking, mask_rate=config.training.eval_mask_rate, max_mask_rate=None)
     step = jax.jit(
-        functools.partial(evaluation_step, graph_definition=graph_definition(config.model), masking=config.masking),
+        functools.partial(evaluation_step, graph_definition=graph_definition(config.model), masking=masking),
         out_shardings=replicated(mesh),
     )
 

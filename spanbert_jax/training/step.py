@@ -81,7 +81,7 @@ def train_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     metrics = mean_metrics(sums) | {
         "loss": loss,
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
         "real_tokens": (batch.segments > 0).sum(),
         "row_loss": sums.row_loss,
     }

@@ -1,0 +1,23 @@
+# Sourced by the other scripts: makes .venv from requirements.txt with the interpreter $PYTHON (default python3), installs
+# the project itself in it, editable, and puts it on the PATH. Uses uv where it can be had, else venv and pip.
+PYTHON=${PYTHON:-python3}
+if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  echo "error: PYTHON=$PYTHON is not Python 3.11 or newer; set PYTHON to one that is" >&2
+  exit 1
+fi
+# One environment per Python version, made anew when the version or the pins change.
+version=$("$PYTHON" -c 'import platform; print(platform.python_version())')
+wanted="$version $(cksum < requirements.txt) $(cksum < pyproject.toml)"
+if [ "$(cat .venv/.made-for 2>/dev/null)" != "$wanted" ]; then
+  echo "making .venv for Python $version (a few minutes where packages must be downloaded)" >&2
+  rm -rf .venv
+  "$PYTHON" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || echo "no uv to be had: using pip" >&2
+  if [ -x .venv/bin/uv ]; then
+    .venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt -e .
+  else
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+  fi
+  echo "$wanted" > .venv/.made-for
+fi
+export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH=
