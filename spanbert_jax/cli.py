@@ -15,11 +15,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Runs an absl `main(argv)`; a `UserError` or a bad flag becomes `error: ...` on stderr and exit code 2."""
 
     def guarded(argv: Sequence[str]) -> int | None:
-        absl_logging.use_absl_handler()
-        absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        absl_logging.set_verbosity(absl_logging.INFO)
-        for chatty in ("jax", "orbax", "grain"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, force=True)
+        absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and Grain tell of every file they touch
+        for chatty in ("absl", "jax"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
         try:
             return main(argv)
         except UserError as error:

@@ -14,11 +14,9 @@ import numpy as np
 import pytest
 
 from spanbert_jax import pretrain
-from spanbert_jax.config import from_config_dict
 from spanbert_jax.data.tokenizer import load_tokenizer
 from spanbert_jax.errors import UserError
 from spanbert_jax.training.checkpoint import find_checkpoint, load_params
-from spanbert_jax.training.config import PretrainConfig
 from spanbert_jax.training.state import init_params
 from tests import tiny
 from tests.devices import REPOSITORY, environment
@@ -28,10 +26,7 @@ COMMAND = [sys.executable, "-m", "spanbert_jax.pretrain", "--config=tests/tiny.p
 
 @pytest.fixture(scope="module")
 def config(prepared):
-    values = tiny.get_config()
-    values.data.sources = (str(prepared),)
-    values.model.vocab_size = load_tokenizer(prepared).vocab_size
-    return from_config_dict(values, PretrainConfig)
+    return tiny.pretrain_config(prepared)
 
 
 def changed(config, **groups):

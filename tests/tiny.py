@@ -1,8 +1,12 @@
 """A run that takes seconds: one small layer with dropout, twelve updates."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
-from spanbert_jax.config import default_config
+from spanbert_jax.config import default_config, from_config_dict
+from spanbert_jax.data.tokenizer import load_tokenizer
+from spanbert_jax.training.config import PretrainConfig
 
 
 def get_config() -> ConfigDict:
@@ -24,3 +28,11 @@ def get_config() -> ConfigDict:
     config.training.eval_rows = 16
     config.training.checkpoint_every = 4
     return config
+
+
+def pretrain_config(prepared: Path) -> PretrainConfig:
+    """The same, reading a prepared folder."""
+    config = get_config()
+    config.data.sources = (str(prepared),)
+    config.model.vocab_size = load_tokenizer(prepared).vocab_size
+    return from_config_dict(config, PretrainConfig)

@@ -4,8 +4,6 @@ import dataclasses
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import jax
-
 from spanbert_jax.errors import UserError, did_you_mean
 
 CHOICES = {
@@ -24,10 +22,10 @@ class Vocabulary(NamedTuple):
     keeps an id from ever being drawn, and special ids are never drawn whatever it says. `mask_id` is [MASK]'s id.
     """
 
-    is_word_start: jax.Array
-    is_special: jax.Array
-    log_unigram: jax.Array
-    mask_id: int | jax.Array
+    is_word_start: Any
+    is_special: Any
+    log_unigram: Any
+    mask_id: Any
 
 
 @dataclasses.dataclass(frozen=True)
