@@ -19,11 +19,14 @@ class ObjectiveConfig:
       sbo_denominator_offset: added to the count that the span-boundary loss is divided by; the original code adds 1.
       renormalize_replicas: when positive, gradients are multiplied by this number of replicas over the number of
         masked tokens, as the original trainer does a second time; 0, the default, leaves the mean's gradient alone.
+      unigram_bias: starts the heads' vocabulary biases at the log frequencies of the training split, where a model
+        without them spends its first hundreds of updates arriving; zero, as in BERT, otherwise.
     """
 
     sbo_weight: float = 1.0
     sbo_denominator_offset: int = 0
     renormalize_replicas: int = 0
+    unigram_bias: bool = False
 
     def __post_init__(self) -> None:
         for key in ("sbo_weight", "sbo_denominator_offset", "renormalize_replicas"):

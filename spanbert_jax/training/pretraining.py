@@ -61,9 +61,10 @@ def pretrain(
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(config.optimizer, config.training.steps)
         checkpoints = Checkpoints(workdir, keep=config.training.keep_checkpoints)
-        state = _start(config, optimizer, mesh, checkpoints, batches)
-        restored_step = int(state.step)
         vocabulary, log_unigram = jax.device_put((vocabulary, log_unigram), replicated(mesh))
+        bias = log_unigram if config.objective.unigram_bias else None
+        state = _start(config, optimizer, mesh, checkpoints, batches, bias)
+        restored_step = int(state.step)
         reporter = Reporter(workdir, steps=config.training.steps, restored_step=restored_step)
         throughput = Throughput(
             flops=training_flops(
@@ -108,11 +109,16 @@ def pretrain(
 
 
 def _start(
-    config: PretrainConfig, optimizer: Any, mesh: Mesh, checkpoints: Checkpoints, batches: Batches
+    config: PretrainConfig,
+    optimizer: Any,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    batches: Batches,
+    bias: jax.typing.ArrayLike | None,
 ) -> TrainState:
     """The newest checkpoint's state, else a fresh one, with `batches` moved to match."""
     initialize = functools.partial(init_state, config.model, optimizer, config.training.seed)
-    shapes = jax.eval_shape(initialize)
+    shapes = jax.eval_shape(initialize, bias=bias)
     shardings = state_shardings(shapes, optimizer, mesh)
     abstract = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
@@ -126,7 +132,7 @@ def _start(
             )
         batches.restore(data_state)
         return state
-    state = jax.jit(initialize, out_shardings=shardings)()
+    state = jax.jit(initialize, out_shardings=shardings)(bias=bias)
     if config.init_from:
         state = state._replace(params=load_params(find_checkpoint(config.init_from), abstract.params))
     return state

@@ -46,9 +46,15 @@ def init_params(config: ModelConfig, seed: int) -> Any:
     return nnx.to_pure_dict(nnx.split(SpanBert(config, rngs=nnx.Rngs(params=key)))[1])
 
 
-def init_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """A fresh state; jit it with `state_shardings` as `out_shardings`."""
+def init_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, bias: jax.Array | None = None
+) -> TrainState:
+    """A fresh state, with both heads' vocabulary biases at `bias` [V] or zero; jit it with `state_shardings`."""
     params = init_params(config, seed)
+    if bias is not None:
+        is_piece = jnp.arange(config.padded_vocab_size) < config.vocab_size
+        for head in ("mlm", "sbo"):
+            params[head]["bias"] = jnp.where(is_piece, bias, 0.0)
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 
