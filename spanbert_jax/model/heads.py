@@ -100,9 +100,10 @@ class SpanBert(nnx.Module):
 
     def _vocabulary_logits(self, x: jax.Array, bias: nnx.Param) -> jax.Array:
         embedding = self.encoder.embeddings.word.embedding[...].astype(x.dtype)  # [V, D]
-        logits = jnp.einsum("bkd,vd->bkv", x, embedding, preferred_element_type=jnp.float32) + bias[...]
         is_piece = jnp.arange(self.config.padded_vocab_size) < self.config.vocab_size
-        return jnp.where(is_piece, logits, -jnp.inf)
+        # -inf in the bias rather than over the logits: one pass less over [B, K, V].
+        piece_bias = jnp.where(is_piece, bias[...], -jnp.inf)
+        return jnp.einsum("bkd,vd->bkv", x, embedding, preferred_element_type=jnp.float32) + piece_bias
 
 
 def gather(hidden: jax.Array, positions: jax.Array) -> jax.Array:

@@ -46,10 +46,19 @@ class ObjectiveSums(NamedTuple):
     row_loss: jax.Array
 
 
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Negative log-likelihood [B, K] of `targets` [B, K] under float32 `logits` [B, K, V]."""
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scores predictions of one target each.
+
+    Args:
+      logits: float32 [B, K, V].
+      targets: [B, K].
+
+    Returns:
+      Negative log-likelihoods [B, K], and whether the target has the largest logit [B, K] (which the softmax needs
+      anyway; an argmax would cost another pass over the logits).
+    """
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
+    return jax.nn.logsumexp(logits, axis=-1) - chosen, chosen >= jnp.max(logits, axis=-1)
 
 
 def objective_sums(mlm_logits: jax.Array, sbo_logits: jax.Array, masked: MaskedBatch) -> ObjectiveSums:
@@ -60,16 +69,15 @@ def objective_sums(mlm_logits: jax.Array, sbo_logits: jax.Array, masked: MaskedB
       sbo_logits: [B, K, V], predictions from each span's boundary.
       masked: targets and the weights that choose among them.
     """
-    mlm_losses = cross_entropy(mlm_logits, masked.targets) * masked.weights  # [B, K]
-    sbo_losses = cross_entropy(sbo_logits, masked.targets) * masked.sbo_weights
-    mlm_hits = (jnp.argmax(mlm_logits, axis=-1) == masked.targets) * masked.weights
-    sbo_hits = (jnp.argmax(sbo_logits, axis=-1) == masked.targets) * masked.sbo_weights
+    mlm_losses, mlm_hits = cross_entropy(mlm_logits, masked.targets)  # [B, K]
+    sbo_losses, sbo_hits = cross_entropy(sbo_logits, masked.targets)
+    mlm_losses, sbo_losses = mlm_losses * masked.weights, sbo_losses * masked.sbo_weights
     return ObjectiveSums(
         mlm_loss=mlm_losses.sum(),
-        mlm_correct=mlm_hits.sum(),
+        mlm_correct=(mlm_hits * masked.weights).sum(),
         mlm_count=masked.weights.sum(),
         sbo_loss=sbo_losses.sum(),
-        sbo_correct=sbo_hits.sum(),
+        sbo_correct=(sbo_hits * masked.sbo_weights).sum(),
         sbo_count=masked.sbo_weights.sum(),
         row_loss=(mlm_losses + sbo_losses).sum(axis=-1),
     )
