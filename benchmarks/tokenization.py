@@ -1,6 +1,6 @@
 """How fast text becomes ids, beside the original SpanBERT's `pretraining/bpe_tokenize.py` on the same text and cores.
 
-    python benchmarks/tokenization.py --reference_dir=SpanBERT --vocab=vocab.txt [--input=FILE] [--cores=1]
+    python benchmarks/tokenization.py --reference_dir=SpanBERT [--vocab=vocab.txt] [--input=FILE] [--cores=1]
         [--json=FILE]
 
 Each side runs in a fresh process pinned to the same cores, turn by turn, and is timed from reading its vocabulary to
@@ -41,7 +41,9 @@ from spanbert_jax.data.tokenizer import Tokenizer, load_tokenizer
 from spanbert_jax.errors import UserError
 
 _REFERENCE = flags.DEFINE_string("reference_dir", None, "Folder of the original's repository.", required=True)
-_VOCAB = flags.DEFINE_string("vocab", None, "BERT's cased vocab.txt, used by both sides.", required=True)
+_VOCAB = flags.DEFINE_string(
+    "vocab", None, "BERT's cased vocab.txt, used by both sides; by default the pieces of the original's dict.txt."
+)
 _INPUT = flags.DEFINE_string("input", None, "Text, one sentence a line; by default Python's own documentation.")
 _CORES = flags.DEFINE_integer("cores", 1, "Cores both sides are pinned to.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "File for the numbers and the machine they come from.")
@@ -61,17 +63,18 @@ def main(_: Sequence[str]) -> None:
         )
     if _INPUT.value and not pathlib.Path(_INPUT.value).is_file():
         raise UserError(f"--input={_INPUT.value}: no such file; give text with one sentence a line")
-    tokenizer = load_tokenizer(_VOCAB.value)
     cores = allowed[: _CORES.value]
     with tempfile.TemporaryDirectory() as folder:
+        vocab = _VOCAB.value or _pieces_of_original(_REFERENCE.value, folder)
+        tokenizer = load_tokenizer(vocab)
         text = pathlib.Path(folder, "text.txt")
         text.write_bytes(pathlib.Path(_INPUT.value).read_bytes() if _INPUT.value else _documentation())
         outputs = {"original": pathlib.Path(folder, "pieces.txt"), "ours": pathlib.Path(folder, "ids.bin")}
         seconds: dict[str, list[float]] = {"original": [], "ours": []}
         for _round in range(ROUNDS):
-            arguments = (cores, _VOCAB.value, str(text), str(outputs["original"]))
+            arguments = (cores, vocab, str(text), str(outputs["original"]))
             seconds["original"].append(_in_fresh_process(_run_original, _REFERENCE.value, *arguments))
-            arguments = (cores, _VOCAB.value, str(text), str(outputs["ours"]))
+            arguments = (cores, vocab, str(text), str(outputs["ours"]))
             seconds["ours"].append(_in_fresh_process(_run_ours, *arguments))
         report = _report(text.read_bytes(), seconds, cores)
         report["identical_lines"] = _identical_lines(tokenizer, *outputs.values())
@@ -82,6 +85,14 @@ def main(_: Sequence[str]) -> None:
     print(f"ratio {report['ratio']:.1f}; {report['identical_lines']:.2%} of the lines have the same pieces")
     if _JSON.value:
         pathlib.Path(_JSON.value).write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _pieces_of_original(reference_dir: str, folder: str) -> str:
+    """Writes the pieces of the original's dict.txt (piece and count a line, in BERT's order) as a vocab.txt."""
+    lines = pathlib.Path(reference_dir, "pretraining", "dict.txt").read_text(encoding="utf-8").splitlines()
+    path = pathlib.Path(folder, "vocab.txt")
+    path.write_text("\n".join(line.rpartition(" ")[0] for line in lines) + "\n", encoding="utf-8")
+    return str(path)
 
 
 def _documentation() -> bytes:

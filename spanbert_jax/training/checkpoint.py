@@ -66,6 +66,7 @@ class Checkpoints:
                 {"params": state.params, "opt_state": state.opt_state},
                 metrics=None if loss is None else {"loss": loss},
                 custom_metadata={"config": dict(config), "data": dict(data_state)},
+                force=True,  # otherwise Orbax silently skips a save while the one before it is under way
             )
         except Exception as error:
             raise self._save_error(error) from error

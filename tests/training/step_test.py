@@ -1,11 +1,17 @@
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 
+from spanbert_jax.data.blocks import Batch
+from spanbert_jax.masking import MaskingConfig, mask_batch
 from spanbert_jax.training.losses import ObjectiveConfig
+from spanbert_jax.training.optimizer import make_optimizer
 from spanbert_jax.training.sharding import MeshConfig, make_mesh
+from spanbert_jax.training.state import graph_definition, init_state
+from spanbert_jax.training.step import evaluation_step
 from tests.devices import run_program
 from tests.training import problem
 
@@ -86,3 +92,61 @@ def test_nothing_of_batch_by_length_by_vocabulary_is_made():
     assert f"[{B},5,{V}]" in text  # K = ceil(0.15 * 30): the logits are there, by gathered target
     assert f"{B},{L},{V}]" not in text
     assert f"[{B * L},{V}]" not in text
+
+
+def test_heads_may_start_at_the_unigram():
+    bias = np.linspace(-9, -1, problem.MODEL.padded_vocab_size).astype(np.float32)
+    params = init_state(problem.MODEL, make_optimizer(problem.OPTIMIZER, 10), 0, bias=bias).params
+    for head in ("mlm", "sbo"):
+        np.testing.assert_array_equal(
+            params[head]["bias"][: problem.MODEL.vocab_size], bias[: problem.MODEL.vocab_size]
+        )
+        assert not np.any(params[head]["bias"][problem.MODEL.vocab_size :])
+
+
+def test_evaluation_sums_ask_the_same_targets_whatever_the_batch():
+    """Rows keep their masks when they are evaluated in other company; rows of padding add nothing."""
+    params = init_state(NO_DROPOUT, make_optimizer(problem.OPTIMIZER, 10), 0).params
+    log_unigram = np.linspace(-9, -1, problem.MODEL.padded_vocab_size).astype(np.float32)
+    evaluate = functools.partial(
+        evaluation_step, graph_definition=graph_definition(NO_DROPOUT), masking=MaskingConfig()
+    )
+    whole, rows = problem.batch(0), np.arange(problem.BATCH_SIZE, dtype=np.int32)
+    together = evaluate(params, whole, rows, problem.vocabulary(), log_unigram)
+    apart = None
+    for half in (slice(0, 3), slice(3, 8)):
+        part = Batch(*(np.concatenate([x[half], np.zeros_like(x[:2])]) for x in whole))
+        sums = evaluate(params, part, np.concatenate([rows[half], rows[:2]]), problem.vocabulary(), log_unigram)
+        apart = sums if apart is None else jax.tree.map(np.add, apart, sums)
+    for name, value in together.items():
+        np.testing.assert_allclose(apart[name], value, rtol=1e-5, err_msg=name)
+    assert together["unigram"] > 0
+
+
+def test_the_unigram_sums_are_those_of_the_targets():
+    masked = mask_batch(
+        jax.random.key(1907_10529),
+        problem.batch(1).tokens,
+        problem.batch(1).segments,
+        problem.vocabulary(),
+        MaskingConfig(),
+    )
+    log_unigram = np.linspace(-9, -1, problem.MODEL.padded_vocab_size).astype(np.float32)
+    params = init_state(NO_DROPOUT, make_optimizer(problem.OPTIMIZER, 10), 0).params
+    sums = evaluation_step(
+        params,
+        problem.batch(1),
+        np.arange(problem.BATCH_SIZE),
+        problem.vocabulary(),
+        log_unigram,
+        graph_definition=graph_definition(NO_DROPOUT),
+        masking=MaskingConfig(),
+    )
+    expected = {"unigram": 0.0, "unigram_sbo": 0.0}
+    for target, weight, sbo_weight in zip(
+        np.ravel(masked.targets), np.ravel(masked.weights), np.ravel(masked.sbo_weights), strict=True
+    ):
+        expected["unigram"] -= weight * log_unigram[target]
+        expected["unigram_sbo"] -= sbo_weight * log_unigram[target]
+    for name, value in expected.items():
+        np.testing.assert_allclose(sums[name], value, rtol=1e-5)
