@@ -9,9 +9,14 @@ fi
 version=$("$PYTHON" -c 'import platform; print(platform.python_version())')
 wanted="$version $(cksum < requirements.txt) $(cksum < pyproject.toml)"
 if [ "$(cat .venv/.made-for 2>/dev/null)" != "$wanted" ]; then
+  if [ -e .venv ] && [ ! -e .venv/.made-for ]; then
+    echo "error: .venv is there but was not made by launch/environment.sh; rename or remove it" >&2
+    exit 1
+  fi
   echo "making .venv for Python $version (a few minutes where packages must be downloaded)" >&2
   rm -rf .venv
   "$PYTHON" -m venv .venv
+  echo unfinished > .venv/.made-for
   .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || echo "no uv to be had: using pip" >&2
   if [ -x .venv/bin/uv ]; then
     .venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt -e .

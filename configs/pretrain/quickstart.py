@@ -35,11 +35,11 @@ def get_config() -> ConfigDict:
     config.model.initializer_range = 0.08
     config.model.dtype = "float32"
     config.objective.unigram_bias = True
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.learning_rate = 1.2e-3
     config.optimizer.warmup_steps = 100
-    config.optimizer.beta2 = 0.98
+    config.optimizer.beta2 = 0.99
     config.optimizer.weight_decay = 0.01
-    config.training.steps = 6000
+    config.training.steps = 5500
     config.training.log_every = 100
     config.training.eval_every = 500
     config.training.eval_rows = 256
