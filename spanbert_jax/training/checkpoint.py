@@ -1,6 +1,7 @@
 """Checkpoints: parameters, optimizer state, step, data-iterator state and config, saved while training goes on."""
 
 import errno
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.PathLike, *, keep: int):
         policies = ocp.training.preservation_policies
-        self._folder = epath.Path(workdir) / FOLDER
+        self._folder = _absolute(workdir) / FOLDER
         self._checkpointer = ocp.training.Checkpointer(
             self._folder,
             preservation_policy=policies.AnyPreservationPolicy(
@@ -119,7 +120,7 @@ def find_checkpoint(path: epath.PathLike) -> epath.Path:
     Raises:
       UserError: there is none.
     """
-    folder = epath.Path(path)
+    folder = _absolute(path)
     if not folder.exists():
         raise UserError(f"{path}: no such folder; expected a work folder or a checkpoint")
     if (folder / FOLDER).exists():
@@ -146,6 +147,11 @@ def load_params(checkpoint: epath.PathLike, params: Any) -> Any:
         return ocp.load_checkpointables(checkpoint, {"params": params})["params"]
     except Exception as error:
         raise UserError(_cannot_read(checkpoint, error)) from error
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+    """Orbax takes no relative paths; object stores have none."""
+    return epath.Path(path) if "://" in str(path) else epath.Path(os.path.abspath(path))
 
 
 def _cannot_read(checkpoint: epath.PathLike, error: Exception) -> str:

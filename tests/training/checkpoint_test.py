@@ -38,6 +38,13 @@ def test_what_is_saved_comes_back(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_work_folder_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save("run", {5: 1.0}).close()
+    found = load_params(find_checkpoint("run"), state(0).params)
+    np.testing.assert_array_equal(found["kernel"], state(5).params["kernel"])
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path):
     save(tmp_path, {1: 5.0, 2: 1.0, 3: 4.0, 4: None, 5: 3.0, 6: None}).close()
     assert steps(tmp_path) == [2, 5, 6]
