@@ -5,6 +5,8 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
   echo "error: PYTHON=$PYTHON is not Python 3.11 or newer; set PYTHON to one that is" >&2
   exit 1
 fi
+# The interpreter itself, not that of an activated environment, which may be about to be made anew.
+PYTHON=$("$PYTHON" -c 'import sys; print(sys._base_executable)')
 # One environment per Python version, made anew when the version or the pins change.
 version=$("$PYTHON" -c 'import platform; print(platform.python_version())')
 wanted="$version $(cksum < requirements.txt) $(cksum < pyproject.toml)"

@@ -32,8 +32,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         sys.exit(_fail(" ".join(str(error).split())))
-    except AttributeError as error:  # ml_collections' way to say that a config has no such key
-        found = re.search(r"'(\w+)\\?'", str(error))
+    except (AttributeError, KeyError) as error:  # ml_collections' ways to say that a config has no such key
+        found = re.search(r"[\"'](\w+)\\?[\"']", str(error))
         near = re.search(r'Did you mean "(\w+)"', str(error))
         given = [argument for argument in argv if found and f".{found[1]}" in argument]
         if not given:

@@ -18,12 +18,13 @@ from spanbert_jax.config import check_resumable, from_config_dict, to_json
 from spanbert_jax.data.loader import Loader, heldout_batches
 from spanbert_jax.data.shards import PreparedFolder, read_prepared
 from spanbert_jax.data.tokenizer import Tokenizer, load_tokenizer
-from spanbert_jax.errors import UserError
+from spanbert_jax.errors import UserError, is_disk_full
 from spanbert_jax.masking import Vocabulary
+from spanbert_jax.training.checkpoint import finished_steps
 from spanbert_jax.training.config import PretrainConfig
 from spanbert_jax.training.pretraining import pretrain
 from spanbert_jax.training.reporting import write_text
-from spanbert_jax.training.sharding import batch_groups, initialize_processes, make_mesh
+from spanbert_jax.training.sharding import batch_groups, check_batch_size, initialize_processes, make_mesh
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The run's config file; any key can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes; a folder or gs:// path.", required=True)
@@ -55,12 +56,28 @@ def run(config: PretrainConfig, workdir: epath.PathLike, *, extend: bool = False
     Raises:
       UserError: config, data, mesh and work folder do not fit together, or training cannot go on.
     """
-    workdir = epath.Path(workdir)
-    config_json = to_json(config)
+    try:
+        return _run(config, epath.Path(workdir), extend=extend)
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"--workdir={workdir}: the disk is full; free some space and run the same command again, which resumes "
+                "from the last whole checkpoint"
+            ) from error
+        raise
+
+
+def _run(config: PretrainConfig, workdir: epath.Path, *, extend: bool) -> dict[str, Any] | None:
     mesh = make_mesh(config.mesh)
+    check_batch_size(config.data.batch_size, config.optimizer.accumulation_steps, mesh)
     folders = [read_folder(source, config) for source in config.data.sources]
     tokenizer = common_tokenizer(folders)
+    config_json = to_json(config)
     prepare_workdir(workdir, config_json, tokenizer, extend=extend)
+    summary_file = workdir / "summary.json"
+    if summary_file.exists() and finished_steps(workdir)[-1:] == [config.training.steps]:
+        logging.info("all %d steps were done before; nothing to do", config.training.steps)
+        return json.loads(summary_file.read_text())
 
     group, groups = batch_groups(mesh)
     batches = Loader(
@@ -82,6 +99,9 @@ def run(config: PretrainConfig, workdir: epath.PathLike, *, extend: bool = False
         groups=groups,
     )
     log_unigram = mixed_log_unigram(folders, config.data.weights)
+    vocabulary = Vocabulary(
+        tokenizer.is_word_start, tokenizer.is_special, log_unigram, np.asarray(tokenizer.mask_id, np.int32)
+    )
     try:
         metrics = pretrain(
             config,
@@ -90,9 +110,7 @@ def run(config: PretrainConfig, workdir: epath.PathLike, *, extend: bool = False
             mesh,
             batches=batches,
             heldout=heldout,
-            vocabulary=Vocabulary(
-                tokenizer.is_word_start, tokenizer.is_special, log_unigram, np.asarray(tokenizer.mask_id, np.int32)
-            ),
+            vocabulary=vocabulary,
             log_unigram=log_unigram,
         )
     finally:
@@ -102,7 +120,7 @@ def run(config: PretrainConfig, workdir: epath.PathLike, *, extend: bool = False
         return None
     summary = {**metrics, "environment": environment()}
     if jax.process_index() == 0:
-        write_text(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(summary_file, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -115,7 +133,7 @@ def common_tokenizer(folders: Sequence[PreparedFolder]) -> Tokenizer:
     """The tokenizer that all sources were prepared with.
 
     Raises:
-      UserError: two sources differ in it.
+      UserError: two sources differ in it, or its files were replaced.
     """
     for folder in folders[1:]:
         if folder.tokenizer_fingerprint != folders[0].tokenizer_fingerprint:
@@ -123,7 +141,13 @@ def common_tokenizer(folders: Sequence[PreparedFolder]) -> Tokenizer:
                 f"data.sources: {folders[0].path} and {folder.path} were prepared with different tokenizers; prepare "
                 "both with the same --tokenizer"
             )
-    return load_tokenizer(folders[0].path)
+    tokenizer = load_tokenizer(folders[0].path)
+    if tokenizer.fingerprint() != folders[0].tokenizer_fingerprint:
+        raise UserError(
+            f"data.sources: the tokenizer in {folders[0].path} is not the one its rows were made with; restore its "
+            "files or prepare the folder again"
+        )
+    return tokenizer
 
 
 def mixed_log_unigram(folders: Sequence[PreparedFolder], weights: Sequence[float]) -> np.ndarray:
@@ -141,16 +165,23 @@ def mixed_log_unigram(folders: Sequence[PreparedFolder], weights: Sequence[float
 def prepare_workdir(workdir: epath.Path, config_json: dict[str, Any], tokenizer: Tokenizer, *, extend: bool) -> None:
     """Writes config and tokenizer into a new work folder, or checks that an old one is of the same run.
 
+    A folder without a whole checkpoint holds nothing that another config could spoil.
+
     Raises:
-      UserError: the folder holds another run, or something that is not a run.
+      UserError: the folder holds another run, or cannot be one.
     """
     config_file = workdir / "config.json"
-    if config_file.exists():
-        check_resumable(json.loads(config_file.read_text()), config_json, workdir=str(workdir), extend=extend)
-    if jax.process_index() != 0:
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_text(config_file, json.dumps(config_json, indent=2) + "\n")
+    try:
+        if config_file.exists() and finished_steps(workdir):
+            check_resumable(json.loads(config_file.read_text()), config_json, workdir=str(workdir), extend=extend)
+        if jax.process_index() != 0:
+            return
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text(config_file, json.dumps(config_json, indent=2) + "\n")
+    except json.JSONDecodeError as error:
+        raise UserError(f"--workdir={workdir}: its config.json is not JSON ({error}); restore it") from None
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"--workdir={workdir}: cannot be a work folder ({error}); give another") from None
     with tempfile.TemporaryDirectory() as staging:
         tokenizer.save(staging)
         for path in Path(staging).iterdir():

@@ -3,18 +3,22 @@
     python -m spanbert_jax.prepare --input=builtin:docs --tokenizer=wordpiece --vocab_size=2048 --max_length=64 \\
         --output_dir=runs/quickstart-data
     python -m spanbert_jax.pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
+
+Cost: about four minutes on two cores (5.6M slots, 2.6 epochs).
+Result to expect: held-out losses of about 5.5 (MLM) and 5.85 (SBO), 0.85 and 0.55 nats below the unigram entropies of
+their targets.
 """
 
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from spanbert_jax.config import default_config
+from spanbert_jax.config import apply_preset, default_config
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def get_config() -> ConfigDict:
+def get_config(preset: str = "") -> ConfigDict:
     """What leaves the unigram plateau soonest on few tokens."""
     config = default_config()
     config.data.sources = (str(_REPOSITORY / "runs" / "quickstart-data"),)
@@ -40,8 +44,9 @@ def get_config() -> ConfigDict:
     config.optimizer.beta2 = 0.99
     config.optimizer.weight_decay = 0.01
     config.training.steps = 5500
-    config.training.log_every = 100
+    config.training.log_every = 20
     config.training.eval_every = 500
     config.training.eval_rows = 256
-    config.training.checkpoint_every = 2000
+    config.training.checkpoint_every = 500
+    apply_preset(config, preset)
     return config

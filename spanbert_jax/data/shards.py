@@ -1,7 +1,6 @@
 """The files of a prepared folder: how each is written whole or not at all, and how a finished folder is checked."""
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from spanbert_jax.errors import UserError
+from spanbert_jax.errors import UserError, is_disk_full
 
 FORMAT_VERSION = 1
 METADATA = "metadata.json"
@@ -50,8 +49,7 @@ def disk_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        full = (errno.ENOSPC, errno.EDQUOT)
-        if getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full):
+        if is_disk_full(error):
             raise UserError(
                 f"--output_dir: disk full while writing {os.path.basename(path)}; finished shards are kept: "
                 "free some space and run the same command again"

@@ -1,6 +1,5 @@
 """Checkpoints: parameters, optimizer state, step, data-iterator state and config, saved while training goes on."""
 
-import errno
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from spanbert_jax.errors import UserError
+from spanbert_jax.errors import UserError, is_disk_full
 from spanbert_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -106,8 +105,7 @@ class Checkpoints:
 
     def _save_error(self, error: Exception) -> UserError:
         text = " ".join(str(error).split())
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "ENOSPC" in text
-        reason = "the disk is full; free some space" if full else f"{text[:300]}; mend that"
+        reason = "the disk is full; free some space" if is_disk_full(error) else f"{text[:300]}; mend that"
         return UserError(
             f"--workdir: cannot save a checkpoint in {self._folder}: {reason} and run the same command again, which "
             "resumes from the last whole checkpoint"
@@ -124,13 +122,23 @@ def find_checkpoint(path: epath.PathLike) -> epath.Path:
     if not folder.exists():
         raise UserError(f"{path}: no such folder; expected a work folder or a checkpoint")
     if (folder / FOLDER).exists():
-        steps = sorted(int(entry.name) for entry in (folder / FOLDER).iterdir() if entry.name.isdigit())
+        steps = finished_steps(folder)
         if not steps:
             raise UserError(f"{path}: holds no finished checkpoint; train further, or name another folder")
         return folder / FOLDER / str(steps[-1])
     if not (folder / "params").exists():
         raise UserError(f"{path}: neither a work folder (with {FOLDER}/) nor a checkpoint (with params/)")
     return folder
+
+
+def finished_steps(workdir: epath.PathLike) -> list[int]:
+    """The steps of the whole checkpoints in a work folder, oldest first."""
+    folder = _absolute(workdir) / FOLDER
+    if not folder.exists():
+        return []
+    # An object store cannot rename a finished save into place: Orbax marks it instead.
+    marker = "commit_success.txt" if "://" in str(folder) else ""
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and (entry / marker).exists())
 
 
 def load_params(checkpoint: epath.PathLike, params: Any) -> Any:

@@ -59,9 +59,14 @@ class Throughput:
         self._flops, self._peak = flops, peak
         self._steps, self._real_tokens, self._tokens, self._seconds = 0, 0, 0, 0.0
         self._window: list[tuple[float, int, int]] = []
+        self._all_real_tokens, self._all_tokens = 0, 0
 
-    def add(self, seconds: float, real_tokens: int, tokens: int) -> None:
-        """Counts a step that took `seconds`."""
+    def add(self, seconds: float | None, real_tokens: int, tokens: int) -> None:
+        """Counts a step that took `seconds`; None where its time holds more than the step."""
+        self._all_real_tokens += real_tokens
+        self._all_tokens += tokens
+        if seconds is None:
+            return
         self._window.append((seconds, real_tokens, tokens))
         self._steps += 1
         self._seconds += seconds
@@ -77,11 +82,11 @@ class Throughput:
         return {f"time/{name}": value for name, value in self._rates(seconds, real_tokens, tokens, steps).items()}
 
     def total(self) -> Metrics:
-        """Rates over the whole run, and the share of slots that held tokens; empty before the second step."""
+        """Rates over the whole run, where a step was timed, and the share of slots that held tokens."""
+        fraction = {"real_token_fraction": self._all_real_tokens / max(self._all_tokens, 1)}
         if not self._steps:
-            return {}
-        rates = self._rates(self._seconds, self._real_tokens, self._tokens, self._steps)
-        return rates | {"real_token_fraction": self._real_tokens / self._tokens}
+            return fraction
+        return fraction | self._rates(self._seconds, self._real_tokens, self._tokens, self._steps)
 
     def _rates(self, seconds: float, real_tokens: int, tokens: int, steps: int) -> Metrics:
         per_device = self._flops * steps / seconds / jax.device_count()
@@ -128,7 +133,7 @@ def run_loop(
       workdir: where profiler traces go.
 
     Returns:
-      The last state and the last evaluation, None when asked to stop before `config.steps`.
+      The last state, short of `config.steps` when asked to stop, and the last evaluation, if there was one.
 
     Raises:
       UserError: a loss or gradient that is not finite, or a checkpoint that cannot be saved.
@@ -149,8 +154,7 @@ def run_loop(
         now = time.perf_counter()
         _check_finite(step, metrics, arrays["row_loss"], batches)
         real_tokens = int(metrics.pop("real_tokens"))
-        if clock is not None:
-            throughput.add(now - clock, real_tokens, batch_size * length)
+        throughput.add(None if clock is None else now - clock, real_tokens, batch_size * length)
         clock = now
         if step % config.log_every == 0 or step == config.steps:
             rates = throughput.window()
@@ -161,19 +165,18 @@ def run_loop(
             reporter.write(step, logged)
 
     for step in range(int(state.step) + 1, config.steps + 1):
-        profiler.before(step)
+        profiler.before(step, pending)
         state, metrics = step_function(state, to_global(next(batches), batch_size, mesh))
         settle(pending)
         pending = (step, metrics)
         stopping = preemption.requested(step)
         last = step == config.steps
-        evaluating = last or (step % config.eval_every == 0 and not stopping)
+        evaluating = last or step % config.eval_every == 0
         saving = last or stopping or step % config.checkpoint_every == 0
         if not (evaluating or saving):
             continue
         settle(pending)
         pending = None
-        profiler.finish()
         if evaluating:
             evaluation = evaluate(state.params)
             reporter.evaluation(step, evaluation)
@@ -181,9 +184,9 @@ def run_loop(
             loss = evaluation["loss"] if evaluating and evaluation else None
             checkpoints.save(state, batches.state(), config_json, loss=loss)
         if stopping:
-            checkpoints.wait()
-            return state, evaluation if last else None
+            break
         clock = None
+    profiler.finish()
     checkpoints.wait()
     return state, evaluation
 
@@ -197,8 +200,8 @@ def _check_finite(step: int, metrics: Metrics, row_loss: jax.Array, batches: Bat
     more = f" and {len(places) - 8} more" if len(places) > 8 else ""
     raise UserError(
         f"training: step {step} gave loss={metrics['loss']} with gradient norm {metrics['gradient_norm']}; rows whose "
-        f"loss is not finite: {rows}{more}. Nothing was saved after it: lower optimizer.learning_rate or leave those "
-        "rows out, then run the same command again, which resumes from the last checkpoint"
+        f"loss is not finite: {rows}{more}. Nothing was saved after it: start another --workdir with a lower "
+        "optimizer.learning_rate, and with init_from=THIS_WORKDIR to keep what was learned"
     )
 
 
@@ -209,14 +212,17 @@ class _Profiler:
         self._workdir, self._start, self._stop = str(workdir), start, start + steps
         self._enabled, self._tracing = steps > 0, False
 
-    def before(self, step: int) -> None:
+    def before(self, step: int, pending: Any) -> None:
+        """Starts or ends the trace ahead of `step`; `pending` holds the arrays of the step before."""
         if self._enabled and not self._tracing and self._start <= step < self._stop:
             jax.profiler.start_trace(self._workdir)
             self._tracing = True
         elif self._tracing and step >= self._stop:
-            self.finish()
+            self.finish(pending)
 
-    def finish(self) -> None:
+    def finish(self, pending: Any = None) -> None:
+        """Ends the trace once the work it should hold is done."""
         if self._tracing:
+            jax.block_until_ready(pending)
             jax.profiler.stop_trace()
             self._enabled = self._tracing = False

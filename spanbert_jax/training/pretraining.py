@@ -1,9 +1,10 @@
 """Pre-training put together: model, optimizer, mesh and jitted steps around the loop."""
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -51,7 +52,7 @@ def pretrain(
       log_unigram: [V] smoothed log probabilities of the pieces in the training split.
 
     Returns:
-      Final evaluation and throughput, or None when the run was asked to stop early.
+      Final evaluation and throughput, or None when the run was asked to stop early or had nothing left to do.
 
     Raises:
       UserError: config and mesh do not fit, or training cannot go on.
@@ -77,7 +78,10 @@ def pretrain(
         )
         step = _jit_train_step(config, optimizer, state, mesh)
         evaluate = _evaluator(config, mesh, heldout, vocabulary, log_unigram)
-        try:
+        with contextlib.ExitStack() as stack:
+            # Where the loop fails, its error is the one to tell, not what closing meets after it.
+            stack.push(_close_quietly_on_error(reporter.close))
+            stack.push(_close_quietly_on_error(checkpoints.close))
             state, evaluation = run_loop(
                 state,
                 lambda state, batch: step(state, batch, vocabulary),
@@ -93,19 +97,22 @@ def pretrain(
                 throughput=throughput,
                 workdir=workdir,
             )
-        finally:
-            checkpoints.close()
-            reporter.close()
-    if int(state.step) < config.training.steps:
+    if int(state.step) < config.training.steps or evaluation is None:
         return None
-    if evaluation is None:  # every step had been done before
-        evaluation = evaluate(state.params)
     return {
         "eval": evaluation,
         "steps": int(state.step),
         **throughput.total(),
         "seconds": time.perf_counter() - started,
     }
+
+
+def _close_quietly_on_error(close: Callable[[], None]) -> Callable[..., None]:
+    def on_exit(error_type: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(Exception) if error_type else contextlib.nullcontext():
+            close()
+
+    return on_exit
 
 
 def _start(

@@ -72,7 +72,7 @@ class Reporter:
             self._metrics = MetricsFile(workdir, restored_step=restored_step)
             self._staging = tempfile.TemporaryDirectory() if is_remote(workdir) else None
             folder = self._staging.name if self._staging else str(workdir)
-            self._writer = SummaryWriter(folder, purge_step=restored_step + 1 if restored_step else None)
+            self._writer = SummaryWriter(folder, purge_step=restored_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records the metrics of a step under their full names ("train/mlm_loss")."""

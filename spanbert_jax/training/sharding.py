@@ -1,6 +1,8 @@
 """The device mesh, and the one table that says how every parameter lies on it."""
 
 import dataclasses
+import glob
+import importlib.util
 import math
 import os
 import re
@@ -53,21 +55,28 @@ class MeshConfig:
 
 
 def initialize_processes() -> None:
-    """Joins the processes of one run, where the environment says that there are several.
+    """Joins the processes of one run, where the environment says that there may be several.
 
-    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID name them outright; TPU pods, Slurm and MPI are
-    recognised by JAX itself. With none of these the run has one process.
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID name them outright; on TPU VMs, under Slurm's `srun`
+    and under MPI, JAX itself finds them. With none of these the run has one process.
+
+    Raises:
+      UserError: one of the three variables is missing or not a number.
     """
     environment = os.environ
     if "JAX_COORDINATOR_ADDRESS" in environment:
-        jax.distributed.initialize(
-            environment["JAX_COORDINATOR_ADDRESS"],
-            int(environment["JAX_NUM_PROCESSES"]),
-            int(environment["JAX_PROCESS_ID"]),
-        )
-    elif "," in environment.get("TPU_WORKER_HOSTNAMES", "") or any(
-        int(environment.get(count, "1")) > 1 for count in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-    ):
+        try:
+            processes, process = int(environment["JAX_NUM_PROCESSES"]), int(environment["JAX_PROCESS_ID"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"JAX_COORDINATOR_ADDRESS is set, but JAX_NUM_PROCESSES and JAX_PROCESS_ID are not two numbers ({error}); "
+                "set all three, or none"
+            ) from None
+        jax.distributed.initialize(environment["JAX_COORDINATOR_ADDRESS"], processes, process)
+        return
+    on_tpu_vm = importlib.util.find_spec("libtpu") and (glob.glob("/dev/accel*") or glob.glob("/dev/vfio/*"))
+    under_slurm = "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1
+    if on_tpu_vm or under_slurm or int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
         jax.distributed.initialize()
 
 
@@ -92,7 +101,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         raise UserError(f"{given} needs {needed} devices, but there are {len(devices)}; make the mesh smaller")
     if needed < len(devices) and (config.data == -1 or jax.process_count() > 1):
         raise UserError(f"{given} uses {needed} of {len(devices)} devices; choose sizes whose product is all of them")
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:needed])
+    axis_types = (AxisType.Auto,) * len(AXES)
+    if jax.process_count() == 1:
+        return jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices[:needed])
+    # In the order of processes, so that each holds consecutive rows of the batch, as its loader reads them.
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(ordered).reshape(shape), AXES, axis_types=axis_types)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -134,12 +148,12 @@ def param_shardings(params: Any, mesh: Mesh) -> Any:
         if spec is None:
             raise ValueError(f"no pattern of the sharding table matches the parameter {name}")
         for size, axes in zip(leaf.shape, spec, strict=False):
-            for axis in (axes,) if isinstance(axes, str) else axes or ():
-                if size % mesh.shape[axis]:
-                    raise UserError(
-                        f"mesh.{axis}={mesh.shape[axis]} does not divide the size {size} in {name} "
-                        f"{tuple(leaf.shape)}; choose a divisor of it"
-                    )
+            split = (axes,) if isinstance(axes, str) else axes or ()
+            if size % math.prod(mesh.shape[axis] for axis in split):
+                given = " x ".join(f"mesh.{axis}={mesh.shape[axis]}" for axis in split)
+                raise UserError(
+                    f"{given} does not divide the size {size} in {name} {tuple(leaf.shape)}; choose a divisor of it"
+                )
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(sharding, params)

@@ -29,8 +29,10 @@ def test_reads_what_was_written(folder):
     ]
 
 
-def test_either_size_of_the_vocabulary_is_accepted(folder):
-    read_prepared(folder, expected_vocab_size=128)
+def test_the_padded_size_of_the_vocabulary_is_not_its_size(folder):
+    read_prepared(folder, expected_vocab_size=100)
+    with pytest.raises(UserError, match=r"model\.vocab_size=128, but .* a vocabulary of 100 pieces"):
+        read_prepared(folder, expected_vocab_size=128)
 
 
 def test_unknown_keys_of_the_metadata_are_left_alone(tmp_path):

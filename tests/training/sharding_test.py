@@ -11,6 +11,7 @@ from spanbert_jax.training.sharding import (
     MeshConfig,
     batch_groups,
     check_batch_size,
+    initialize_processes,
     make_mesh,
     param_shardings,
 )
@@ -48,6 +49,20 @@ def test_a_size_that_its_axis_does_not_divide_is_named():
     shapes = jax.eval_shape(lambda: init_params(problem.MODEL, 0))
     with pytest.raises(UserError, match=r"mesh.tensor=3 does not divide the size \d+ in encoder/"):
         param_shardings(shapes, AbstractMesh((1, 1, 3), AXES))
+
+
+def test_a_size_split_by_two_axes_needs_their_product():
+    shapes = {"mlm": {"transform": {"dense": {"kernel": np.zeros((24, 24))}}}}
+    with pytest.raises(UserError, match="mesh.fsdp=4 x mesh.tensor=4 does not divide the size 24 in mlm/transform/"):
+        param_shardings(shapes, AbstractMesh((1, 4, 4), AXES))
+
+
+@pytest.mark.parametrize("variables", [{}, {"JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}])
+def test_half_a_set_of_process_variables_is_refused(monkeypatch, variables):
+    for name, value in {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="JAX_NUM_PROCESSES and JAX_PROCESS_ID are not two numbers"):
+        initialize_processes()
 
 
 @pytest.mark.parametrize(
