@@ -69,8 +69,8 @@ def initialize_processes() -> None:
             processes, process = int(environment["JAX_NUM_PROCESSES"]), int(environment["JAX_PROCESS_ID"])
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"JAX_COORDINATOR_ADDRESS is set, but JAX_NUM_PROCESSES and JAX_PROCESS_ID are not two numbers ({error}); "
-                "set all three, or none"
+                "JAX_COORDINATOR_ADDRESS is set, but JAX_NUM_PROCESSES and JAX_PROCESS_ID are not two numbers "
+                f"({error}); set all three, or none"
             ) from None
         jax.distributed.initialize(environment["JAX_COORDINATOR_ADDRESS"], processes, process)
         return
