@@ -117,6 +117,14 @@ def test_a_finished_run_is_not_trained_again(config, finished, tmp_path):
     assert metrics(tmp_path / "copy") == metrics(finished)
 
 
+def test_a_run_killed_before_its_summary_writes_it_when_run_again(config, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    (tmp_path / "copy" / "summary.json").unlink()
+    found, wanted = pretrain.run(config, tmp_path / "copy"), json.loads((finished / "summary.json").read_text())
+    assert found["eval"] == wanted["eval"]
+    assert (tmp_path / "copy" / "summary.json").exists()
+
+
 def wait_for_step(process, workdir, step):
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:

@@ -150,7 +150,8 @@ def run_loop(
         if fetch is None:
             return
         step, arrays = fetch
-        metrics = {name: float(value) for name, value in arrays.items() if name != "row_loss"}
+        scalars = jax.device_get({name: value for name, value in arrays.items() if name != "row_loss"})
+        metrics = {name: float(value) for name, value in scalars.items()}
         now = time.perf_counter()
         _check_finite(step, metrics, arrays["row_loss"], batches)
         real_tokens = int(metrics.pop("real_tokens"))

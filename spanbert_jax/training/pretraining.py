@@ -52,7 +52,7 @@ def pretrain(
       log_unigram: [V] smoothed log probabilities of the pieces in the training split.
 
     Returns:
-      Final evaluation and throughput, or None when the run was asked to stop early or had nothing left to do.
+      Final evaluation and throughput, or None when the run was asked to stop early.
 
     Raises:
       UserError: config and mesh do not fit, or training cannot go on.
@@ -97,8 +97,10 @@ def pretrain(
                 throughput=throughput,
                 workdir=workdir,
             )
-    if int(state.step) < config.training.steps or evaluation is None:
-        return None
+        if int(state.step) < config.training.steps:
+            return None
+        if evaluation is None:  # killed between the last checkpoint and the summary
+            evaluation = evaluate(state.params)
     return {
         "eval": evaluation,
         "steps": int(state.step),
