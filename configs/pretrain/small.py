@@ -3,8 +3,8 @@
     python -m spanbert_jax.prepare --input=TEXT --tokenizer=vocab.txt --max_length=512 --output_dir=DATA
     python -m spanbert_jax.pretrain --config=configs/pretrain/small.py --config.data.sources=DATA --workdir=W
 
-Cost: 250k updates of 128 x 512 tokens, 5.8e12 FLOPs of matrix products each, 1.5e18 in all: computed, two to four hours on
-one H100, whose peak a model this narrow does not reach.
+Cost: 250k updates of 128 x 512 tokens, 5.8e12 FLOPs of matrix products each, 1.5e18 in all: computed, two to four hours
+on one H100, whose peak a model this narrow does not reach.
 Result to expect: none is measured yet; both held-out losses should fall below their unigram entropies within the first
 evaluation (5,000 updates).
 """

@@ -141,7 +141,7 @@ def row_to_arrays(record: bytes, row_length: int) -> tuple[np.ndarray, np.ndarra
         raise ValueError("it does not begin as a row does")
     lengths = np.frombuffer(record, _LENGTH_DTYPE, block_count, _HEADER.size).astype(np.int64)
     total = int(lengths.sum())
-    if len(record) != body + width * total or lengths.min() == 0:
+    if len(record) != body + width * total or not lengths.all():
         raise ValueError(f"its {block_count} blocks claim {total} tokens, which its {len(record)} bytes do not hold")
     if total > row_length:
         raise ValueError(f"it holds {total} tokens, more than a row of {row_length}")

@@ -71,7 +71,7 @@ def fill_mask(model: Pretrained, text: str) -> Filled:
             Blank(
                 int(position),
                 _best(mlm[0, place], tokenizer),
-                _best(sbo[0, place], tokenizer) if _has_boundary(model, ids, run, position) else [],
+                _best(sbo[0, place], tokenizer) if _has_boundary(model, ids, run, int(position)) else [],
             )
             for place, position in zip(np.searchsorted(blanks, run), run, strict=True)
         ]
