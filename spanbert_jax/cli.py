@@ -23,6 +23,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(argv)
         except UserError as error:
             return _fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
     app.run(guarded, flags_parser=_parse)
 
@@ -35,7 +38,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except (AttributeError, KeyError) as error:  # ml_collections' ways to say that a config has no such key
         found = re.search(r"[\"'](\w+)\\?[\"']", str(error))
         near = re.search(r'Did you mean "(\w+)"', str(error))
-        given = [argument for argument in argv if found and f".{found[1]}" in argument]
+        given = [argument for argument in argv if found and re.search(rf"\.{found[1]}(\.|=|$)", argument)]
         if not given:
             raise
         hint = f" (did you mean {near[1]}?)" if near else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 
 from spanbert_jax import cli
+from spanbert_jax.errors import UserError
 from spanbert_jax.tasks.fill_mask import Candidate, Filled, fill_mask
 from spanbert_jax.tasks.pretrained import load_pretrained
 
@@ -15,19 +16,32 @@ _MODEL = flags.DEFINE_string("model", None, "A work folder, or a checkpoint in o
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per input.")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Answers each argument, or each line of standard input where there is none."""
+def main(argv: Sequence[str]) -> int:
+    """Answers each argument, or each line of standard input where there is none; 2 where one had no answer."""
     model = load_pretrained(_MODEL.value)
     texts: Iterable[str] = argv[1:] or (line.strip() for line in sys.stdin if line.strip())
-    for text in texts:
-        answer = fill_mask(model, text)
-        print(to_json(answer) if _JSON.value else to_text(text, answer), flush=True)
+    failures = 0
+    for number, text in enumerate(texts, start=1):
+        try:
+            answer = fill_mask(model, text)
+        except UserError as error:
+            failures += 1
+            print(f"error: input {number}: {error}", file=sys.stderr)
+            if _JSON.value:
+                print(json.dumps({"text": text, "error": str(error)}, ensure_ascii=False), flush=True)
+            continue
+        print(to_json(text, answer) if _JSON.value else to_text(text, answer), flush=True)
+    return 2 if failures else 0
 
 
-def to_json(answer: Filled) -> str:
-    """One line: `blanks` with five candidates of each head, `spans` with joint fills."""
+def to_json(text: str, answer: Filled) -> str:
+    """One line: the text, `blanks` with five candidates of each head, `spans` with joint fills.
+
+    Positions count pieces, [CLS] being 0.
+    """
     return json.dumps(
         {
+            "text": text,
             "blanks": [
                 {
                     "position": blank.position,

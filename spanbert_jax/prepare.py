@@ -25,12 +25,16 @@ _TOKENIZER = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the prepared folder goes (local).", required=True)
 _MAX_LENGTH = flags.DEFINE_integer("max_length", PrepareSettings.max_length, "Slots of a row, framing tokens counted.")
 _FORMAT = flags.DEFINE_string(
-    "format", PrepareSettings.format, "How the text is laid out; auto: guess from its beginning."
+    "format",
+    PrepareSettings.format,
+    "How the text is laid out: sentences, documents, prose, wiki, jsonl; auto: guess from its beginning.",
 )
 _TEXT_FIELD = flags.DEFINE_string(
     "text_field", PrepareSettings.text_field, "The field of JSON lines or TFDS that is text."
 )
-_VOCAB_SIZE = flags.DEFINE_integer("vocab_size", PrepareSettings.vocab_size, "Pieces of a tokenizer trained here.")
+_VOCAB_SIZE = flags.DEFINE_integer(
+    "vocab_size", PrepareSettings.vocab_size, "Pieces of a tokenizer trained here, at least 2048."
+)
 _HELDOUT = flags.DEFINE_float(
     "heldout_fraction", PrepareSettings.heldout_fraction, "Share of the documents kept for evaluation, by their hash."
 )

@@ -1,7 +1,9 @@
 """Pre-trains: `python -m spanbert_jax.pretrain --config=configs/pretrain/base.py --workdir=W`."""
 
+import dataclasses
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from ml_collections import config_flags
 from spanbert_jax import cli
 from spanbert_jax.config import check_resumable, from_config_dict, to_json
 from spanbert_jax.data.loader import Loader, heldout_batches
-from spanbert_jax.data.shards import PreparedFolder, read_prepared
+from spanbert_jax.data.shards import METADATA, PreparedFolder, read_prepared
 from spanbert_jax.data.tokenizer import Tokenizer, load_tokenizer
 from spanbert_jax.errors import UserError, is_disk_full
 from spanbert_jax.masking import Vocabulary
@@ -57,7 +59,7 @@ def run(config: PretrainConfig, workdir: epath.PathLike, *, extend: bool = False
       UserError: config, data, mesh and work folder do not fit together, or training cannot go on.
     """
     try:
-        return _run(config, epath.Path(workdir), extend=extend)
+        return _run(_with_absolute_sources(config), epath.Path(workdir), extend=extend)
     except OSError as error:
         if is_disk_full(error):
             raise UserError(
@@ -102,6 +104,7 @@ def _run(config: PretrainConfig, workdir: epath.Path, *, extend: bool) -> dict[s
     vocabulary = Vocabulary(
         tokenizer.is_word_start, tokenizer.is_special, log_unigram, np.asarray(tokenizer.mask_id, np.int32)
     )
+    logging.info("training to step %d in %s; compiling first", config.training.steps, workdir)
     try:
         metrics = pretrain(
             config,
@@ -122,6 +125,12 @@ def _run(config: PretrainConfig, workdir: epath.Path, *, extend: bool) -> dict[s
     if jax.process_index() == 0:
         write_text(summary_file, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _with_absolute_sources(config: PretrainConfig) -> PretrainConfig:
+    """A run may be resumed from another directory."""
+    sources = tuple(source if "://" in source else os.path.abspath(source) for source in config.data.sources)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
 
 
 def read_folder(source: str, config: PretrainConfig) -> PreparedFolder:
@@ -171,6 +180,8 @@ def prepare_workdir(workdir: epath.Path, config_json: dict[str, Any], tokenizer:
       UserError: the folder holds another run, or cannot be one.
     """
     config_file = workdir / "config.json"
+    if (workdir / METADATA).exists():
+        raise UserError(f"--workdir={workdir} is a prepared folder; give another for the run")
     try:
         if config_file.exists() and finished_steps(workdir):
             check_resumable(json.loads(config_file.read_text()), config_json, workdir=str(workdir), extend=extend)
@@ -180,7 +191,9 @@ def prepare_workdir(workdir: epath.Path, config_json: dict[str, Any], tokenizer:
         write_text(config_file, json.dumps(config_json, indent=2) + "\n")
     except json.JSONDecodeError as error:
         raise UserError(f"--workdir={workdir}: its config.json is not JSON ({error}); restore it") from None
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if is_disk_full(error):
+            raise
         raise UserError(f"--workdir={workdir}: cannot be a work folder ({error}); give another") from None
     with tempfile.TemporaryDirectory() as staging:
         tokenizer.save(staging)

@@ -149,7 +149,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config, finished, tmp_p
     assert_same_run(config, finished, tmp_path)
 
 
-def test_sigterm_saves_and_exits_with_success(config, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_with_success(config, tmp_path, sent):
     long = changed(config, training={"steps": 100_000, "checkpoint_every": 100_000, "eval_every": 100_000})
     flags = [f"--config.training.{key}=100000" for key in ("steps", "checkpoint_every", "eval_every")]
     process = subprocess.Popen(
@@ -160,7 +161,7 @@ def test_sigterm_saves_and_exits_with_success(config, tmp_path):
         stderr=subprocess.PIPE,
     )
     wait_for_step(process, tmp_path, 5)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"run the same command again" in errors
@@ -288,6 +289,18 @@ def test_a_file_is_not_a_work_folder(config, tmp_path):
         pretrain.run(config, tmp_path / "file")
 
 
+def test_rows_are_not_a_work_folder(config, prepared):
+    with pytest.raises(UserError, match="is a prepared folder; give another"):
+        pretrain.run(config, prepared)
+
+
+def test_a_run_may_be_resumed_from_another_directory(config, finished, prepared, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(prepared.parent)
+    here = changed(config, data={"sources": (prepared.name,)}, training={"steps": 13})
+    assert pretrain.run(here, tmp_path / "copy", extend=True)["steps"] == 13
+
+
 def test_a_replaced_tokenizer_is_noticed(config, prepared, tmp_path):
     shutil.copytree(prepared, tmp_path / "rows")
     for path in (tmp_path / "rows").glob("*"):
@@ -304,7 +317,7 @@ def test_a_replaced_tokenizer_is_noticed(config, prepared, tmp_path):
         ({"model": {"vocab_size": 128}}, "model.vocab_size=128, but .* was prepared with a vocabulary of"),
         ({"data": {"batch_size": 9}, "optimizer": {"accumulation_steps": 2}}, "data.batch_size=9 is not divisible by"),
         ({"mesh": {"fsdp": 2}}, "mesh.fsdp=2 mesh.tensor=1 needs 2 devices, but there are 1; make the mesh smaller"),
-        ({"data": {"sources": ("nowhere",)}}, "data.sources: nowhere is not there"),
+        ({"data": {"sources": ("nowhere",)}}, "data.sources: .*/nowhere is not there"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(config, tmp_path, groups, message):
@@ -330,6 +343,10 @@ def test_a_flipped_bit_in_a_shard_is_found_at_start(config, prepared, tmp_path):
         (["--config.model.num_layers=six"], "error: flag --config.model.num_layers=six: invalid literal"),
         (["--config.model.dtype=float8"], "error: config key model.dtype='float8'"),
         (["--config=nowhere.py"], "error: --config: cannot read the file"),
+        (
+            ["--config.training.step=9", "--config.training.steps=8"],
+            "error: --config.training.step=9: unknown config key",
+        ),
         (["--wrkdir=x"], "error: Unknown command line flag 'wrkdir'. Did you mean: workdir"),
     ],
 )

@@ -29,6 +29,7 @@ from spanbert_jax.data.prepare_settings import (
     check_settings,
     decisive_settings,
     describe_source,
+    text_fingerprint,
 )
 from spanbert_jax.data.progress import progress
 from spanbert_jax.data.shards import (
@@ -61,6 +62,11 @@ def prepare(settings: PrepareSettings) -> PreparedFolder:
     if (folder / METADATA).exists():
         prepared = read_prepared(folder, verify=True)
         check_same(prepared.metadata.get("settings"), decisive, folder)
+        if prepared.metadata.get("text_fingerprint") != text_fingerprint(corpus):
+            raise UserError(
+                f"--output_dir={folder} was prepared from other text: the files of --input have changed since; use "
+                "another --output_dir or delete this one"
+            )
         print(f"{folder} is already prepared with these settings", file=sys.stderr)
         shutil.rmtree(unfinished, ignore_errors=True)
         return prepared
@@ -101,7 +107,12 @@ def _begin(folder: Path, unfinished: Path, decisive: dict[str, Any]) -> Iterator
         for abandoned in folder.glob("**/*.partial"):
             shutil.rmtree(abandoned) if abandoned.is_dir() else abandoned.unlink()
         write_json(note, decisive)
-        yield
+        try:
+            yield
+        except UserError:
+            if not any((unfinished / "spills").iterdir()):  # a mistake in the flags, not work to go on with
+                shutil.rmtree(unfinished)
+            raise
 
 
 def _keep_tokenizer(folder: Path, settings: PrepareSettings, corpus: Corpus) -> Tokenizer:
@@ -241,6 +252,7 @@ def _metadata(
         },
         "source": describe_source(corpus),
         "settings": decisive,
+        "text_fingerprint": text_fingerprint(corpus),
         "reading": dict(sorted(reading.items())),
         "splits": splits,
         "shards": [asdict(shard.shard) for shard in built],

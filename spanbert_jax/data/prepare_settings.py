@@ -1,10 +1,13 @@
 """The settings of a preparation: which can be met, and which decide the bytes of the result."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from spanbert_jax.data.blocks import check_row_length
 from spanbert_jax.data.corpus import Corpus
@@ -13,6 +16,7 @@ from spanbert_jax.data.tokenizer import KINDS, load_tokenizer
 from spanbert_jax.errors import UserError, did_you_mean
 
 MIN_VOCABULARY = 2048
+_FINGERPRINT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,25 @@ def describe_source(corpus: Corpus) -> dict[str, Any]:
     names = [spec if ":" in spec else os.path.basename(os.path.abspath(spec)) for spec in corpus.specs]
     formats = [corpus.formats[spec] for spec in corpus.specs]
     return corpus.describe() | {"input": names, "formats": formats}
+
+
+def text_fingerprint(corpus: Corpus) -> str:
+    """A digest of the files of a corpus that tells an edited or another one, wherever the files lie.
+
+    Of a long file it reads the size and both ends only, so that it costs little beside reading the corpus.
+    """
+    digest = hashlib.sha256()
+    for source in corpus.sources:
+        digest.update(source.name.encode())
+        if source.kind != "file":
+            continue
+        path = epath.Path(source.location)
+        size = path.stat().length
+        with path.open("rb") as file:
+            digest.update(f"{size}".encode() + file.read(_FINGERPRINT_BYTES))
+            file.seek(max(size - _FINGERPRINT_BYTES, 0))
+            digest.update(file.read(_FINGERPRINT_BYTES))
+    return digest.hexdigest()
 
 
 def check_same(before: Any, decisive: dict[str, Any], folder: Path) -> None:

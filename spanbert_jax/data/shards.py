@@ -163,6 +163,11 @@ def _load_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_file():
+            raise UserError(
+                f"data.sources: {path} is a file, expected a prepared folder; run prepare with --input={path} and "
+                "name its --output_dir here"
+            ) from None
         what = "has no metadata.json: its preparation did not finish" if path.is_dir() else "is not there"
         raise UserError(f"data.sources: {path} {what}; run prepare with --output_dir={path}") from None
     except (OSError, ValueError) as error:

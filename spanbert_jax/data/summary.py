@@ -34,7 +34,10 @@ def describe(prepared: PreparedFolder) -> str:
     table = [f"{label:<{widths[0]}}  {train:>{widths[1]}}  {heldout:>{widths[2]}}" for label, train, heldout in rows]
     cuts = [f"while reading, {name.replace('_', ' ')}: {n:,}" for name, n in _cut(prepared)]
     if not splits["heldout"].get("rows"):
-        cuts.append("nothing is held out, so evaluation will have no rows; --heldout_fraction sets the share")
+        cuts.append(
+            "nothing is held out, so pretrain cannot evaluate: documents are held out whole, and there are few here; "
+            "part the text into documents (--format says how it is read) or raise --heldout_fraction"
+        )
     entropy = unigram_entropy(prepared.log_unigram, prepared.histogram)
     used = int(np.count_nonzero(prepared.histogram))
     vocabulary = f"vocabulary: {prepared.vocab_size:,} pieces, {used:,} of them in the training text"

@@ -172,7 +172,7 @@ def _train_wordpiece(texts: Sequence[str], vocab_size: int) -> WordPieceTokenize
     if len(vocabulary) < vocab_size:
         raise UserError(
             f"--vocab_size={vocab_size}: the corpus gives only {len(vocabulary)} pieces that occur twice; "
-            "ask for at most that many or give more text"
+            "give more text, an existing --tokenizer, or ask for at most that many where the minimum allows"
         )
     pieces = sorted(vocabulary, key=lambda piece: vocabulary[piece])
     return WordPieceTokenizer.from_vocabulary(pieces, "the trained tokenizer")
@@ -225,7 +225,7 @@ def _train_pieces(kind: str, texts: Sequence[str], vocab_size: int) -> SentenceP
 def _training_problem(message: str, vocab_size: int) -> str:
     flag = f"--vocab_size={vocab_size}"
     if most := re.search(r"value <= (\d+)", message):
-        return f"{flag}: the corpus gives at most {most[1]} pieces; ask for at most that many or give more text"
+        return f"{flag}: the corpus gives at most {most[1]} pieces; give more text or an existing --tokenizer"
     if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return f"{flag}: the characters of the corpus alone need {least[1]}; ask for more"
     reason = " ".join(message.split())

@@ -61,7 +61,8 @@ def fill_mask(model: Pretrained, text: str) -> Filled:
         raise UserError(f"text of {len(ids)} pieces: the model reads {limit} at most; shorten it: {text[:60]!r}...")
     blanks = np.flatnonzero(ids == tokenizer.mask_id)
     if not blanks.size:
-        raise UserError(f"text without {tokenizer.token(tokenizer.mask_id)}: nothing to fill in {text[:60]!r}")
+        mask = tokenizer.token(tokenizer.mask_id)
+        raise UserError(f"text without {mask}: nothing to fill in {text[:60]!r}; write {mask} for each blank")
     runs = np.split(blanks, np.flatnonzero(np.diff(blanks) > 1) + 1)
     mlm, sbo = _log_probabilities(model, ids[None], runs)
 

@@ -34,15 +34,17 @@ class Batches(Protocol):
 
 
 class Preemption:
-    """Whether the run has been asked to stop: SIGTERM on one process, or any process of several."""
+    """Whether the run has been asked to stop: SIGTERM or Ctrl-C on one process, SIGTERM on any of several."""
 
     def __init__(self) -> None:
         self._signalled = False
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_signal)
+            signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, *_: object) -> None:
         self._signalled = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C stops at once
 
     def requested(self, step: int) -> bool:
         """Asked after each step; with several processes all of them get the same answer at the same step."""

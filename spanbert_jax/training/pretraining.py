@@ -174,7 +174,10 @@ def _evaluator(
     batch_size = config.data.batch_size
     global_batches = [to_global(batch, batch_size, mesh) for batch in heldout]
     if not global_batches:
-        raise UserError("data.sources: no held-out rows; prepare with a larger --heldout_fraction, or more text")
+        raise UserError(
+            "data.sources: no held-out rows, because documents are held out whole and are few; prepare again from more "
+            "documents (--format says how text is parted into them) or with a larger --heldout_fraction"
+        )
     rows = [
         jax.device_put(np.arange(batch_size, dtype=np.int32) + batch_size * index, batch_sharding(mesh))
         for index in range(len(global_batches))

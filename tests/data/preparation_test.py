@@ -1,5 +1,6 @@
 """Text to prepared folders: what the rows hold, and that nothing but corpus and settings decides their bytes."""
 
+import contextlib
 import itertools
 import json
 import random
@@ -406,3 +407,31 @@ def test_the_summary_names_what_a_user_asks_for(finished):
     assert f"{train['rows']:,}" in lines["rows"]
     assert f"{train['fill']:.2%}" in lines["share of slots filled"]
     assert "sentences split, being longer than a row" in lines
+
+
+def test_other_text_under_the_same_name_is_not_what_was_prepared(tmp_path, vocabulary_file):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sees the house .\n\nthe dog likes the river .\n")
+    settings = PrepareSettings(
+        input=str(text), tokenizer=str(vocabulary_file), output_dir=str(tmp_path / "rows"), max_length=16, workers=1
+    )
+    prepare(settings)
+    prepare(settings)
+    text.write_text("the cat sees the house .\n\nthe dog likes my river .\n")
+    with pytest.raises(UserError, match="was prepared from other text: the files of --input have changed"):
+        prepare(settings)
+
+
+def test_a_mistake_leaves_the_folder_free_for_another_try(tmp_path, vocabulary_file):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "text.txt").write_text("the cat sees the house .\n\nthe dog likes the river .\n")
+    for name, fails in (("empty.txt", True), ("text.txt", False)):
+        settings = PrepareSettings(
+            input=str(tmp_path / name),
+            tokenizer=str(vocabulary_file),
+            output_dir=str(tmp_path / "rows"),
+            max_length=16,
+            workers=1,
+        )
+        with pytest.raises(UserError, match="no text") if fails else contextlib.nullcontext():
+            prepare(settings)

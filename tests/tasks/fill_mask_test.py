@@ -110,16 +110,19 @@ def test_text_output_names_both_heads(model):
 def test_standard_input_gives_one_json_object_a_line(workdir, model):
     result = subprocess.run(
         [sys.executable, "-m", "spanbert_jax.predict", "--task=fill_mask", f"--model={workdir}", "--json"],
-        input=f"{TEXT}\n\n{TEXT}\n",
+        input=f"{TEXT}\nno blank here\n\n{TEXT}\n",
         cwd=REPOSITORY,
         env=environment(1),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 2
+    assert "error: input 2: text without [MASK]: nothing to fill in 'no blank here'" in result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert len(lines) == 2
+    assert [line["text"] for line in lines] == [TEXT, "no blank here", TEXT]
+    assert "error" in lines[1]
+    assert lines[2] == lines[0]
     blank = lines[0]["blanks"][0]
     assert blank["position"] == 3
     assert blank["mlm"][0].keys() == {"token", "id", "probability"}
