@@ -72,7 +72,10 @@ def run(config: PretrainConfig, workdir: epath.PathLike, *, extend: bool = False
 def _run(config: PretrainConfig, workdir: epath.Path, *, extend: bool) -> dict[str, Any] | None:
     mesh = make_mesh(config.mesh)
     check_batch_size(config.data.batch_size, config.optimizer.accumulation_steps, mesh)
-    folders = [read_folder(source, config) for source in config.data.sources]
+    folders = [
+        read_prepared(source, expected_length=config.data.length, expected_vocab_size=config.model.vocab_size)
+        for source in config.data.sources
+    ]
     tokenizer = common_tokenizer(folders)
     config_json = to_json(config)
     prepare_workdir(workdir, config_json, tokenizer, extend=extend)
@@ -131,11 +134,6 @@ def _with_absolute_sources(config: PretrainConfig) -> PretrainConfig:
     """A run may be resumed from another directory."""
     sources = tuple(source if "://" in source else os.path.abspath(source) for source in config.data.sources)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
-
-
-def read_folder(source: str, config: PretrainConfig) -> PreparedFolder:
-    """Opens a prepared folder and checks it against the config."""
-    return read_prepared(source, expected_length=config.data.length, expected_vocab_size=config.model.vocab_size)
 
 
 def common_tokenizer(folders: Sequence[PreparedFolder]) -> Tokenizer:

@@ -23,7 +23,7 @@ from spanbert_jax.training.loop import Batches, Metrics, Throughput, run_loop
 from spanbert_jax.training.losses import combined_loss
 from spanbert_jax.training.optimizer import make_optimizer
 from spanbert_jax.training.reporting import Reporter
-from spanbert_jax.training.sharding import batch_sharding, check_batch_size, replicated, to_global
+from spanbert_jax.training.sharding import batch_sharding, replicated, to_global
 from spanbert_jax.training.state import TrainState, graph_definition, init_state, state_shardings
 from spanbert_jax.training.step import evaluation_step, train_step
 
@@ -45,7 +45,7 @@ def pretrain(
       config: the run.
       config_json: the same, JSON-able, to be kept in checkpoints.
       workdir: where checkpoints, metrics and events go.
-      mesh: the device mesh.
+      mesh: the device mesh, which `check_batch_size` has found to fit.
       batches: this process's rows of the training batches.
       heldout: this process's rows of the held-out batches, each of `data.batch_size` rows over all processes.
       vocabulary: what masking must know of the pieces.
@@ -58,7 +58,6 @@ def pretrain(
       UserError: config and mesh do not fit, or training cannot go on.
     """
     started = time.perf_counter()
-    check_batch_size(config.data.batch_size, config.optimizer.accumulation_steps, mesh)
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(config.optimizer, config.training.steps)
         checkpoints = Checkpoints(workdir, keep=config.training.keep_checkpoints)
